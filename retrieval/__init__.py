@@ -1,0 +1,1 @@
+"""From audio files and texts to embeddings and scores."""

@@ -1,0 +1,1 @@
+"""Manifests, readers of published data sets, and the feature cache."""

@@ -1,0 +1,98 @@
+"""The two small protocols that every encoder keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class AudioEncoder(nn.Module, ABC):
+    """Clip waveform -> frames, in two steps so that the first can be cached.
+
+    ``prepare`` never takes part in a gradient and is a pure function of each clip; ``forward``
+    does the rest. A frozen encoder does all its work in ``prepare``.
+
+    Attributes:
+        sample_rate_hz: rate of the waveforms.
+        clip_s: length of a clip in seconds.
+        d_audio: width of a frame.
+        frozen: whether the weights stay as they are.
+    """
+
+    sample_rate_hz: int
+    clip_s: float
+    d_audio: int
+    frozen: bool
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples in one clip."""
+        return round(self.clip_s * self.sample_rate_hz)
+
+    @abstractmethod
+    def front_end(self, clips: Tensor) -> Tensor:
+        """Fixed features of float32 ``[n, clip_samples]``: ``[n, ...]``, no parameters."""
+
+    @abstractmethod
+    def encode(self, features: Tensor) -> Tensor:
+        """Features ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """What determines ``prepare``: names, settings and, for frozen weights, a digest."""
+
+    @torch.no_grad()
+    def prepare(self, clips: Tensor) -> Tensor:
+        """The cacheable part: float32 ``[n, clip_samples]`` -> ``[n, ...]``."""
+        features = self.front_end(clips)
+        return self.encode(features) if self.frozen else features
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        """The rest: prepared ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
+        return prepared if self.frozen else self.encode(prepared)
+
+    def train(self, mode: bool = True) -> AudioEncoder:
+        """Set training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode and not self.frozen)
+        return self
+
+
+class TextEncoder(nn.Module, ABC):
+    """Passages -> one vector each.
+
+    Attributes:
+        d_text: width of a passage vector.
+        max_tokens: longest passage, in tokens without the special ones.
+        frozen: whether the weights stay as they are.
+    """
+
+    d_text: int
+    max_tokens: int
+    frozen: bool
+
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """Tokens in a text, without the special ones."""
+
+    @abstractmethod
+    def forward(self, passages: list[str]) -> Tensor:
+        """Passages of at most ``max_tokens`` -> float ``[n, d_text]``."""
+
+    @abstractmethod
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of the tower's tokens for a text, without the special ones."""
+
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """Where the weights come from, with their digest."""
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Set training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode and not self.frozen)
+        return self

@@ -1,0 +1,83 @@
+"""Every error that Longplay raises on purpose; one base class, so that one ``except`` is enough."""
+
+from __future__ import annotations
+
+
+class LongplayError(ValueError):
+    """Base of all errors caused by an argument, a file or a library that cannot be used."""
+
+
+class AudioError(LongplayError):
+    """A file gives no usable sound."""
+
+
+class NotAudioError(AudioError):
+    """The file is missing, is no media file, or has no sound track."""
+
+
+class EmptyAudioError(AudioError):
+    """The file decodes to no samples at all."""
+
+
+class SilentAudioError(AudioError):
+    """Every decoded sample is (nearly) zero."""
+
+
+class NonFiniteAudioError(AudioError):
+    """The decoded samples hold NaN or infinity."""
+
+
+class TruncatedAudioError(AudioError):
+    """The file ends before its own container or index says that it does."""
+
+
+class DamagedAudioError(AudioError):
+    """The decoder met data that it could not read."""
+
+
+class AudioHeaderError(AudioError):
+    """The header claims something that the content does not bear out."""
+
+
+class AudioLimitError(AudioError):
+    """The file is over a limit on duration, channels or sample rate."""
+
+
+class TextError(LongplayError):
+    """A text cannot be embedded, for example because it is empty."""
+
+
+class ManifestError(LongplayError):
+    """A line of a manifest is not as documented."""
+
+
+class ConfigError(LongplayError):
+    """A setting has a value that cannot work."""
+
+
+class CheckpointError(LongplayError):
+    """A checkpoint folder is incomplete, damaged or made by something else."""
+
+
+class EncoderError(LongplayError):
+    """An encoder cannot be found, verified or trusted."""
+
+
+class LibraryError(LongplayError):
+    """A library on disk cannot be created, opened or changed."""
+
+
+class LibraryLockedError(LibraryError):
+    """Another process is writing to the library."""
+
+
+class DamagedLibraryError(LibraryError):
+    """A file of the library is missing or does not match its checksum."""
+
+
+class ModelMismatchError(LibraryError):
+    """The library was made by another model than the one given."""
+
+
+class FilterError(LongplayError):
+    """A ``where`` expression is not valid for this library."""

@@ -1,0 +1,139 @@
+"""The fusion score, its attention and its bounds (design section 2.5 and 3): pure functions.
+
+Shapes: I texts, P passages, J songs, C clips, D = dim. Masks are True where an entry is real.
+A text's real passages have weights that sum to 1; a song has at least one real clip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: The scores that one checkpoint can be asked for; all but ``attention`` are baselines.
+POOLINGS = ("attention", "mean", "max", "maxsim", "first")
+
+
+def similarity(passage_emb: Tensor, clip_emb: Tensor) -> Tensor:
+    """Cosine of every passage with every clip.
+
+    Args:
+        passage_emb: ``[I, P, D]``, unit rows.
+        clip_emb: ``[J, C, D]``, unit rows.
+
+    Returns:
+        ``[I, J, P, C]`` in -1..1.
+    """
+    texts, passages, dim = passage_emb.shape
+    songs, clips, _ = clip_emb.shape
+    flat = passage_emb.reshape(-1, dim) @ clip_emb.reshape(-1, dim).T
+    return flat.reshape(texts, passages, songs, clips).transpose(1, 2)
+
+
+def mask_clips(values: Tensor, clip_mask: Tensor) -> Tensor:
+    """Fill ``[I, J, P, C]`` with the dtype's minimum where ``clip_mask [J, C]`` is False."""
+    fill = torch.finfo(values.dtype).min
+    return values.masked_fill(~clip_mask[None, :, None, :], fill)
+
+
+def attention(sim: Tensor, clip_mask: Tensor, tau: float | Tensor) -> Tensor:
+    """Text-conditioned weights over clips: ``a[p, c]`` of the design, with ``clip_key = clip_emb``.
+
+    Args:
+        sim: ``[I, J, P, C]`` from :func:`similarity`.
+        clip_mask: bool ``[J, C]``.
+        tau: temperature, positive.
+
+    Returns:
+        ``[I, J, P, C]``; sums to 1 over a song's real clips, 0 on the others.
+    """
+    return torch.softmax(mask_clips(sim / tau, clip_mask), dim=-1)
+
+
+def fused_score(
+    passage_emb: Tensor,
+    passage_weight: Tensor,
+    clip_emb: Tensor,
+    clip_mask: Tensor,
+    tau: float | Tensor,
+    pooling: str = "attention",
+) -> Tensor:
+    """Score of every text with every song.
+
+    ``attention`` is the design's score. The baselines, on the same vectors:
+    ``mean`` (tau to infinity, with the song's mean vector renormalised, so that varied songs are
+    not marked down), ``max`` (tau to 0), ``maxsim`` (ColBERT's late interaction: the best clip of
+    each passage, all passages alike; arXiv 2004.12832) and ``first`` (the first clip alone).
+
+    Args:
+        passage_emb: ``[I, P, D]``, unit rows.
+        passage_weight: ``[I, P]``, 0 on padding, sums to 1.
+        clip_emb: ``[J, C, D]``, unit rows.
+        clip_mask: bool ``[J, C]``.
+        tau: temperature, positive; used by ``attention`` alone.
+        pooling: one of :data:`POOLINGS`.
+
+    Returns:
+        ``[I, J]``.
+
+    Raises:
+        ValueError: ``pooling`` is unknown.
+    """
+    if pooling == "mean":
+        query = torch.einsum("ip,ipd->id", passage_weight, passage_emb)
+        return query @ mean_clip(clip_emb, clip_mask).T
+    if pooling == "first":
+        clip_emb, clip_mask = clip_emb[:, :1], clip_mask[:, :1]
+    sim = similarity(passage_emb, clip_emb)
+    if pooling == "attention":
+        per_passage = (attention(sim, clip_mask, tau) * sim).sum(dim=-1)
+    elif pooling in ("max", "maxsim", "first"):
+        per_passage = mask_clips(sim, clip_mask).amax(dim=-1)
+    else:
+        raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}")
+    if pooling == "maxsim":
+        real = (passage_weight > 0).to(sim.dtype)
+        passage_weight = real / real.sum(dim=-1, keepdim=True).clamp(min=1)
+    return torch.einsum("ijp,ip->ij", per_passage, passage_weight)
+
+
+def mean_clip(clip_emb: Tensor, clip_mask: Tensor) -> Tensor:
+    """Mean of a song's real clips, renormalised: ``[J, C, D]``, ``[J, C]`` -> unit ``[J, D]``."""
+    weight = clip_mask.to(clip_emb.dtype)
+    total = torch.einsum("jc,jcd->jd", weight, clip_emb)
+    return F.normalize(total / weight.sum(dim=1, keepdim=True).clamp(min=1), dim=-1)
+
+
+def song_bound(
+    passage_emb: Tensor, passage_weight: Tensor, clip_emb: Tensor, clip_mask: Tensor
+) -> Tensor:
+    """MaxSim, the upper bound ``U[I, J]`` of the fusion score at any tau (design section 3)."""
+    sim = mask_clips(similarity(passage_emb, clip_emb), clip_mask)
+    return torch.einsum("ijp,ip->ij", sim.amax(dim=-1), passage_weight)
+
+
+def centroid_bound(
+    passage_emb: Tensor,
+    passage_weight: Tensor,
+    centroid: Tensor,
+    radius: Tensor,
+    group_mask: Tensor,
+) -> Tensor:
+    """Upper bound of the fusion score from groups of clips: centroid ``m_k`` and radius ``r_k``.
+
+    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``, where every clip of group k lies within
+    ``r_k`` of ``m_k`` (Cauchy-Schwarz; design section 3).
+
+    Args:
+        passage_emb: ``[I, P, D]``.
+        passage_weight: ``[I, P]``, 0 on padding.
+        centroid: ``[J, K, D]``, not necessarily unit.
+        radius: ``[J, K]``, Euclidean.
+        group_mask: bool ``[J, K]``.
+
+    Returns:
+        ``[I, J]``, never below :func:`fused_score` but for rounding.
+    """
+    norm = passage_emb.norm(dim=-1)
+    reach = similarity(passage_emb, centroid) + norm[:, None, :, None] * radius[None, :, None, :]
+    return torch.einsum("ijp,ip->ij", mask_clips(reach, group_mask).amax(dim=-1), passage_weight)

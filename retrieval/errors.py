@@ -71,6 +71,10 @@ class LibraryLockedError(LibraryError):
     """Another process is writing to the library."""
 
 
+class LibraryWriteError(LibraryError):
+    """The disk refused a change to the library, which stays as it was."""
+
+
 class DamagedLibraryError(LibraryError):
     """A file of the library is missing or does not match its checksum."""
 

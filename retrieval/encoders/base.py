@@ -49,6 +49,10 @@ class AudioEncoder(nn.Module, ABC):
         features = self.front_end(clips)
         return self.encode(features) if self.frozen else features
 
+    def augment(self, prepared: Tensor, generator: torch.Generator) -> Tensor:
+        """A random variant of prepared clips, for training; the same clips by default."""
+        return prepared
+
     def forward(self, prepared: Tensor) -> Tensor:
         """The rest: prepared ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
         return prepared if self.frozen else self.encode(prepared)

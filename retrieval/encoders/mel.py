@@ -61,7 +61,7 @@ def mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
 
 
 class ResidualStage(nn.Module):
-    """Halve the resolution, then one residual convolution: ``[n, a, f, t]`` -> ``[n, b, f/2, t']``."""
+    """Halve the resolution, then a residual convolution: ``[n, a, f, t]`` -> ``[n, b, f2, t2]``."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int]):
         super().__init__()
@@ -128,6 +128,25 @@ class MelEncoder(AudioEncoder):
         mel = torch.einsum("nft,fm->nmt", power, self.filters)
         level_db = 10.0 * torch.log10(mel.clamp(min=1e-5))
         return (level_db / 20.0).half()
+
+    def augment(self, prepared: Tensor, generator: torch.Generator) -> Tensor:
+        """Louder or softer by up to 6 dB, with two bands and two stretches left out.
+
+        SpecAugment (arXiv 1904.08779) with masks of up to an eighth of the bands and a tenth of
+        the time.
+        """
+        if self.frozen:
+            return prepared
+        prepared = prepared.clone()
+        _, bands, times = prepared.shape
+        gain_db = 12 * torch.rand(1, generator=generator).item() - 6
+        prepared += gain_db / 20
+        for clip in prepared:
+            for axis, size, longest in ((0, bands, bands // 8), (1, times, times // 10)) * 2:
+                width = int(torch.randint(longest + 1, (1,), generator=generator))
+                start = int(torch.randint(size - width + 1, (1,), generator=generator))
+                clip.narrow(axis, start, width).zero_()
+        return prepared
 
     def encode(self, features: Tensor) -> Tensor:
         """Log-mel ``[n, n_mels, t]`` -> frames ``[n, t / 8, d_audio]``."""

@@ -12,12 +12,25 @@ from retrieval.data.compose.theory import Chord, parse_chord
 _PROGRESSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "pop major": {
         "A": ("I V vi IV", "I vi IV V", "I iii IV V", "I IV vi V", "I V IV IV", "Iadd9 V vi7 IV"),
-        "B": ("IV I V vi", "vi IV I V", "I V ii IV", "IV V I vi", "I IV V IV", "I V vi iii IV I IV V"),
+        "B": (
+            "IV I V vi",
+            "vi IV I V",
+            "I V ii IV",
+            "IV V I vi",
+            "I IV V IV",
+            "I V vi iii IV I IV V",
+        ),
         "C": ("vi iii IV V", "ii vi IV V", "IV iv I V", "vi V IV V", "bVII IV I V"),
     },
     "pop minor": {
         "A": ("i bVI bIII bVII", "i bVII bVI bVII", "i iv bVII bIII", "i v bVI bVII", "i i bVI V"),
-        "B": ("bVI bVII i i", "bVI bIII bVII i", "iv bVI i bVII", "bIII bVII i bVI", "i bIII bVII iv"),
+        "B": (
+            "bVI bVII i i",
+            "bVI bIII bVII i",
+            "iv bVI i bVII",
+            "bIII bVII i bVI",
+            "i bIII bVII iv",
+        ),
         "C": ("iv i iv V", "bVI bVI bVII V", "iv bVII bIII bVI", "bVI iv i V"),
     },
     "rock major": {
@@ -48,7 +61,12 @@ _PROGRESSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "iii7-VI7 ii7-V7 Imaj7 ii7-V7",
             "Imaj7 IV7 iii7-VI7 ii7-V7",
         ),
-        "B": ("ii7 V7 iii7 VI7", "IVmaj7 iv7 iii7 VI7-V7", "ii7 V7 Imaj7 I7", "Imaj7 I7 IVmaj7 iv6"),
+        "B": (
+            "ii7 V7 iii7 VI7",
+            "IVmaj7 iv7 iii7 VI7-V7",
+            "ii7 V7 Imaj7 I7",
+            "Imaj7 I7 IVmaj7 iv6",
+        ),
         "C": ("III7 III7 VI7 VI7 II7 II7 V7 V7", "v7 I7 IVmaj7 IVmaj7 vi7 II7 ii7 V7"),
     },
     "jazz minor": {

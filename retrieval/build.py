@@ -1,0 +1,91 @@
+"""From resolved settings to a network and its songs: what train.py and evaluate.py wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from retrieval.caption_format import format_caption
+from retrieval.captioner import CaptionerConfig
+from retrieval.checkpoint import load_model
+from retrieval.data.cache import CachedSong, FeatureCache, cache_songs
+from retrieval.data.manifest import Song, read_manifest
+from retrieval.encoders import TextEncoder, build_text_encoder
+from retrieval.errors import AudioError
+from retrieval.model import CoLLAP, ModelConfig
+
+
+def build_net(
+    settings: Mapping[str, Any], vocabulary: Callable[[TextEncoder], tuple[int, ...]]
+) -> CoLLAP:
+    """The network of a training run: of its settings, or of the checkpoint in ``init``.
+
+    Args:
+        settings: resolved configuration of ``train.py``.
+        vocabulary: text encoder -> token ids that the generator head may write.
+
+    Raises:
+        ConfigError: a setting cannot work.
+        CheckpointError: ``init`` cannot be loaded.
+    """
+    fusion = settings["fusion"]
+    if settings["init"]:
+        path = None if settings["init"] == "default" else settings["init"]
+        start = load_model(path).net
+        config = replace(start.config, pooling=fusion["pooling"], dropout=fusion["dropout"])
+        net = CoLLAP(config)
+        net.load_state_dict(start.state_dict())
+        return net
+    head = None
+    if settings["captioner"]:
+        words = vocabulary(build_text_encoder(settings["text"]))
+        head = CaptionerConfig(vocabulary=words, **settings["captioner"])
+    return CoLLAP(
+        ModelConfig(
+            encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion
+        )
+    )
+
+
+def caption_vocabulary(manifest: str | Path, text: TextEncoder) -> tuple[int, ...]:
+    """Rising ids of the tower's tokens in the training captions, and of what positions need."""
+    ids: set[int] = set(text.token_ids(" ".join(f"{n} - {n} % :" for n in range(101))))
+    for song in read_manifest(manifest):
+        if song.split in ("train", None):
+            for caption in song.captions:
+                ids.update(text.token_ids(format_caption(caption, 100.0)))
+    return tuple(sorted(ids))
+
+
+def load_songs(
+    manifest: str | Path,
+    cache: str | Path,
+    net: CoLLAP,
+    keep: Callable[[Song], bool] = lambda song: True,
+    show_progress: bool = False,
+) -> list[CachedSong]:
+    """The usable songs of a manifest, prepared; what is skipped is printed with its reason.
+
+    Raises:
+        ManifestError: the manifest is wrong, or not one song is usable.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    songs = [song for song in read_manifest(manifest) if keep(song)]
+    net.eval()
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not show_progress) as progress:
+        task = progress.add_task("reading songs", total=len(songs))
+
+        def on_song(song: Song, error: AudioError | None) -> None:
+            progress.advance(task)
+            if error is not None:
+                console.print(f"skipped {song.id}: {error}", markup=False)
+
+        good, bad = cache_songs(songs, FeatureCache(cache, net), on_song)
+    if bad:
+        console.print(f"{len(bad)} of {len(songs)} songs were skipped")
+    return good

@@ -1,0 +1,52 @@
+"""Encoders by name: one adapter a file, one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from retrieval.encoders.base import AudioEncoder, TextEncoder
+from retrieval.encoders.clap import ClapConfig, ClapEncoder
+from retrieval.encoders.mel import MelConfig, MelEncoder
+from retrieval.encoders.transformer import TransformerConfig, TransformerEncoder
+from retrieval.errors import ConfigError
+
+_AUDIO = {"mel": (MelConfig, MelEncoder), "clap": (ClapConfig, ClapEncoder)}
+_TEXT = {"transformer": (TransformerConfig, TransformerEncoder)}
+
+__all__ = ["AudioEncoder", "TextEncoder", "build_audio_encoder", "build_text_encoder"]
+
+
+def build_audio_encoder(settings: Mapping[str, Any]) -> AudioEncoder:
+    """Build an audio encoder from ``{"name": "mel", ...}``.
+
+    Raises:
+        ConfigError: the name or a setting is unknown.
+    """
+    return _build(settings, _AUDIO, "encoder")
+
+
+def build_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
+    """Build a text encoder from ``{"name": "transformer", ...}``.
+
+    Raises:
+        ConfigError: the name or a setting is unknown.
+    """
+    return _build(settings, _TEXT, "text")
+
+
+def _build(settings: Mapping[str, Any], table: dict[str, tuple[Any, Any]], group: str) -> Any:
+    name = settings.get("name")
+    if name not in table:
+        raise ConfigError(f"{group}.name: got {name!r}, expected one of {', '.join(table)}")
+    config_class, encoder_class = table[name]
+    known = {field.name for field in fields(config_class)}
+    given = {key: value for key, value in settings.items() if key != "name"}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ConfigError(
+            f"{group}.{unknown[0]}: no such setting of {name!r}, expected one of "
+            f"{', '.join(sorted(known))}"
+        )
+    return encoder_class(config_class(**given))

@@ -1,0 +1,73 @@
+"""Finding and verifying published weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from retrieval.errors import EncoderError
+
+
+def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
+    """Call ``kind.from_pretrained`` on a local folder, or on a hub name.
+
+    A folder is never looked up on the hub. Pickled weights are only read by transformers with
+    ``weights_only=True``.
+
+    Args:
+        kind: a transformers class.
+        weights: folder or hub name.
+        argument: what the caller calls this setting, for messages.
+
+    Raises:
+        EncoderError: the folder or name cannot be loaded.
+    """
+    folder = Path(weights).expanduser()
+    looks_like_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1
+    if looks_like_path and not folder.is_dir():
+        raise EncoderError(f"{argument}: got {weights!r}, expected an existing folder")
+    try:
+        with _no_progress_bar():
+            if folder.is_dir():
+                return kind.from_pretrained(folder, local_files_only=True)
+            return kind.from_pretrained(weights)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise EncoderError(
+            f"{argument}: {weights!r} cannot be loaded as {kind.__name__}; expected a folder "
+            f"written by save_pretrained, or a hub name and a network ({reason})"
+        ) from error
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers' bar for reading a local file off the terminal, and put it back."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def module_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of a module's state, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

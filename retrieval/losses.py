@@ -1,0 +1,200 @@
+"""The training losses: contrastive, alignment, caption (design section 2.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from retrieval.fusion import attention, similarity
+from retrieval.model import SongState, TextState
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """Songs and texts of all processes; text i belongs to song i.
+
+    Attributes:
+        songs: ``[n, clips, ...]``.
+        texts: ``[n, passages, ...]``.
+        song_key: int64 ``[n]``, equal for the same song.
+        text_key: int64 ``[n]``, equal for the same caption.
+        target: float ``[n, passages, clips]``, where each passage should attend; zeros where no
+            time is known.
+    """
+
+    songs: SongState
+    texts: TextState
+    song_key: Tensor
+    text_key: Tensor
+    target: Tensor
+
+
+def info_nce(scores: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+    """Symmetric InfoNCE (CLIP, arXiv 2103.00020, figure 3) with duplicates masked.
+
+    Args:
+        scores: ``[n, n]``, text i with song j; the diagonal holds the pairs.
+        logit_scale: scalar.
+        same: bool ``[n, n]``, True where text i also fits song j, so that it is no negative.
+
+    Returns:
+        Scalar, the mean of both directions.
+    """
+    logits = logit_scale * scores
+    off_pair = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(off_pair, torch.finfo(logits.dtype).min)
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def same_pairs(song_key: Tensor, text_key: Tensor) -> Tensor:
+    """Bool ``[n, n]``: pairs that share a song or a caption."""
+    songs = song_key[:, None] == song_key[None, :]
+    return songs | (text_key[:, None] == text_key[None, :])
+
+
+def alignment_loss(
+    texts: TextState, songs: SongState, target: Tensor, tau: Tensor | float
+) -> Tensor:
+    """Pull each passage's attention toward the clips of the section that it describes.
+
+    Cross-entropy between ``target`` and ``a[p, :]`` of each text with its own song, averaged over
+    the passages that have a target; 0 where none has.
+
+    Args:
+        texts: ``[n, passages, ...]``.
+        songs: ``[n, clips, ...]``.
+        target: ``[n, passages, clips]``; a row sums to 1, or to 0 where no time is known.
+        tau: temperature.
+    """
+    sim = torch.einsum("npd,ncd->npc", texts.passage_emb, songs.clip_emb) / tau
+    sim = sim.masked_fill(~songs.clip_mask[:, None, :], torch.finfo(sim.dtype).min)
+    cross = -(target * torch.log_softmax(sim, dim=-1)).sum(dim=-1)
+    known = target.sum(dim=-1) > 0
+    return cross[known].sum() / known.sum().clamp(min=1)
+
+
+def section_target(
+    passage_spans: list[tuple[int, int]],
+    section_spans: list[tuple[int, int, float, float]],
+    clip_times: Tensor,
+) -> Tensor:
+    """Where each passage of a caption should attend.
+
+    Args:
+        passage_spans: character span of each passage in the caption.
+        section_spans: character span, start_s and end_s of each section's text in the caption.
+        clip_times: ``[clips, 2]`` in seconds.
+
+    Returns:
+        ``[passages, clips]``: each row is shared out over clips by the seconds that they overlap
+        the sections which the passage's words belong to; zeros where it belongs to none.
+    """
+    target = torch.zeros(len(passage_spans), len(clip_times))
+    for row, (begin, end) in enumerate(passage_spans):
+        for first, last, start_s, end_s in section_spans:
+            shared = min(end, last) - max(begin, first)
+            if shared <= 0:
+                continue
+            overlap = clip_times[:, 1].clamp(max=end_s) - clip_times[:, 0].clamp(min=start_s)
+            overlap = overlap.clamp(min=0).float()
+            target[row] += shared * overlap / max(end_s - start_s, 1e-6)
+    total = target.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, target / total.clamp(min=1e-9), torch.zeros_like(target))
+
+
+def gather_batch(batch: JointBatch) -> JointBatch:
+    """Join the batches of all processes, with gradients; the same batch without processes.
+
+    Every process then computes the whole joint loss. The backward pass of the gathering sums the
+    gradients that all processes have for an embedding, and DistributedDataParallel averages over
+    processes, so that a parameter's gradient is that of one process with the joint batch.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return batch
+    clips = _largest(batch.songs.clip_mask.shape[1], batch.target.device)
+    passages = _largest(batch.texts.passage_mask.shape[1], batch.target.device)
+    songs, texts = batch.songs, batch.texts
+    return JointBatch(
+        SongState(
+            _gather(_pad(songs.clip_state, 1, clips)),
+            _gather(_pad(songs.clip_emb, 1, clips)),
+            _gather(_pad(songs.clip_mask, 1, clips)),
+        ),
+        TextState(
+            _gather(_pad(texts.passage_emb, 1, passages)),
+            _gather(_pad(texts.passage_mask, 1, passages)),
+            _gather(_pad(texts.passage_weight, 1, passages)),
+        ),
+        _gather(batch.song_key),
+        _gather(batch.text_key),
+        _gather(_pad(_pad(batch.target, 1, passages), 2, clips)),
+    )
+
+
+def joint_mean(total: Tensor, count: Tensor) -> Tensor:
+    """Mean over all processes of something summed and counted on each.
+
+    Scaled so that the gradient averaged over processes is that of the joint mean; the value is
+    this process's share.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        joint = count.clone()
+        dist.all_reduce(joint)
+        return total * dist.get_world_size() / joint.clamp(min=1)
+    return total / count.clamp(min=1)
+
+
+def _largest(size: int, device: torch.device) -> int:
+    value = torch.tensor(size, device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value)
+
+
+def _pad(x: Tensor, axis: int, size: int) -> Tensor:
+    missing = size - x.shape[axis]
+    if missing == 0:
+        return x
+    shape = list(x.shape)
+    shape[axis] = missing
+    return torch.cat([x, x.new_zeros(shape)], dim=axis)
+
+
+class _AllGather(torch.autograd.Function):
+    """Concatenate a tensor of equal shape from all processes; sum gradients on the way back."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.rows = len(x)
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        start = dist.get_rank() * ctx.rows
+        return grad[start : start + ctx.rows]
+
+
+def _gather(x: Tensor) -> Tensor:
+    if x.dtype == torch.bool:
+        return _AllGather.apply(x.to(torch.uint8)).bool()
+    return _AllGather.apply(x)
+
+
+def attention_mass(texts: TextState, songs: SongState, target: Tensor, tau: float) -> Tensor:
+    """Share of each timed passage's attention that falls on its own section: ``[timed]``, 0..1.
+
+    What :func:`alignment_loss` trains, as a figure to report.
+    """
+    sim = similarity(texts.passage_emb, songs.clip_emb)
+    weight = attention(sim, songs.clip_mask, tau)
+    own = weight.diagonal(dim1=0, dim2=1).permute(2, 0, 1)  # [n, passages, clips]
+    known = target.sum(dim=-1) > 0
+    return (own * (target > 0)).sum(dim=-1)[known]

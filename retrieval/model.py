@@ -1,0 +1,204 @@
+"""CoLLAP: audio and text encoders, kernel attention, temporal encoders, fusion score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from retrieval.captioner import Captioner, CaptionerConfig
+from retrieval.encoders import build_audio_encoder, build_text_encoder
+from retrieval.errors import ConfigError
+from retrieval.fusion import POOLINGS, fused_score
+from retrieval.sequence import KernelAttention, SequenceEncoder
+from retrieval.text import Passage, split_passages
+
+#: ``logit_scale`` starts at 1 / 0.07 and may reach 100, as in CLIP (arXiv 2103.00020, 2.5).
+LOGIT_SCALE_INIT = math.log(1 / 0.07)
+LOGIT_SCALE_MAX = math.log(100.0)
+#: Below, the softmax over clips is a hard maximum in fp16; above, it is a mean.
+TAU_RANGE = (0.01, 10.0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the architecture; the weights are apart.
+
+    Attributes:
+        encoder: audio encoder, ``{"name": "mel" | "clap", ...}``.
+        text: text encoder, ``{"name": "transformer", ...}``.
+        dim: width of the joint space.
+        kernel_frames: frames that kernel attention pools at a time.
+        clip_layers: layers of the temporal encoder over clips.
+        text_layers: layers over passages.
+        heads: attention heads of both.
+        dropout: in both.
+        tau: initial temperature of the clip attention.
+        pooling: the score that the model is trained and asked with; all but ``attention`` are
+            baselines.
+        captioner: generator head, None for none.
+    """
+
+    encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "mel"})
+    text: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformer"})
+    dim: int = 256
+    kernel_frames: int = 8
+    clip_layers: int = 2
+    text_layers: int = 1
+    heads: int = 4
+    dropout: float = 0.1
+    tau: float = 0.1
+    pooling: str = "attention"
+    captioner: CaptionerConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ConfigError(f"pooling: got {self.pooling!r}, expected one of {POOLINGS}")
+        if self.dim < 1 or self.dim % self.heads:
+            raise ConfigError(f"dim: got {self.dim}, expected a multiple of heads ({self.heads})")
+        if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:
+            raise ConfigError(f"tau: got {self.tau}, expected {TAU_RANGE[0]} to {TAU_RANGE[1]}")
+
+
+@dataclass(frozen=True)
+class SongBatch:
+    """Songs as the model reads them, clips of all songs in one row.
+
+    Attributes:
+        prepared: ``[n, ...]``, what the audio encoder's ``prepare`` gave; n = clips of all songs.
+        filled: float ``[n]``, the part of each clip that is sound and not padding, 0..1.
+        clip_mask: bool ``[songs, clips]``; its True entries, row by row, are the n clips.
+        position: int64 ``[songs, clips]``, number of each clip in its song, from 0.
+        place: ``[songs, clips, 2]``, start and end of each clip as a fraction of its song.
+    """
+
+    prepared: Tensor
+    filled: Tensor
+    clip_mask: Tensor
+    position: Tensor
+    place: Tensor
+
+
+@dataclass(frozen=True)
+class SongState:
+    """Songs in the joint space.
+
+    Attributes:
+        clip_state: ``[songs, clips, dim]``, before normalisation; the captioner reads it.
+        clip_emb: ``[songs, clips, dim]``, unit rows, zero on padding.
+        clip_mask: bool ``[songs, clips]``.
+    """
+
+    clip_state: Tensor
+    clip_emb: Tensor
+    clip_mask: Tensor
+
+
+@dataclass(frozen=True)
+class TextState:
+    """Texts in the joint space: unit ``passage_emb [texts, passages, dim]``, mask and weights."""
+
+    passage_emb: Tensor
+    passage_mask: Tensor
+    passage_weight: Tensor
+
+
+class CoLLAP(nn.Module):
+    """The model of design section 2 (after CoLLAP, arXiv 2410.02271)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.audio = build_audio_encoder(config.encoder)
+        self.text = build_text_encoder(config.text)
+        self.kernel = KernelAttention(self.audio.d_audio, config.dim, config.kernel_frames)
+        self.clips = SequenceEncoder(config.dim, config.clip_layers, config.heads, config.dropout)
+        # Orthogonal, so that training starts with the tower's own geometry of texts.
+        self.text_project = nn.Linear(self.text.d_text, config.dim, bias=False)
+        nn.init.orthogonal_(self.text_project.weight)
+        self.passages = SequenceEncoder(
+            config.dim, config.text_layers, config.heads, config.dropout
+        )
+        self.passage_logit = nn.Linear(config.dim, 1)
+        nn.init.zeros_(self.passage_logit.weight)
+        nn.init.zeros_(self.passage_logit.bias)
+        self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
+        self.log_scale = nn.Parameter(torch.tensor(LOGIT_SCALE_INIT))
+        self.captioner = Captioner(config.captioner, config.dim) if config.captioner else None
+
+    @property
+    def tau(self) -> Tensor:
+        """Temperature of the clip attention, within :data:`TAU_RANGE`."""
+        low, high = TAU_RANGE
+        return self.log_tau.clamp(math.log(low), math.log(high)).exp()
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Factor of the scores in the contrastive loss, at most 100."""
+        return self.log_scale.clamp(max=LOGIT_SCALE_MAX).exp()
+
+    def split(self, text: str) -> list[Passage]:
+        """Passages of a text; raises ``TextError`` where it is empty."""
+        return split_passages(text, self.text.count_tokens, self.text.max_tokens)
+
+    def encode_clips(self, prepared: Tensor, filled: Tensor) -> Tensor:
+        """Clips before the temporal encoder: ``[n, ...]``, ``[n]`` -> ``[n, dim]``."""
+        frames = self.audio(prepared)
+        count = frames.shape[1]
+        valid = (filled * count).ceil().clamp(min=1)
+        frame_mask = torch.arange(count, device=frames.device)[None, :] < valid[:, None]
+        return self.kernel(frames, frame_mask)
+
+    def encode_songs(self, batch: SongBatch) -> SongState:
+        """Songs -> contextual clips. Padded clips never reach the audio encoder."""
+        vectors = self.encode_clips(batch.prepared, batch.filled)
+        return self.contextualise(vectors, batch.clip_mask, batch.position, batch.place)
+
+    def contextualise(
+        self, vectors: Tensor, clip_mask: Tensor, position: Tensor, place: Tensor
+    ) -> SongState:
+        """Clip vectors ``[n, dim]`` of :meth:`encode_clips` -> songs."""
+        padded = vectors.new_zeros(*clip_mask.shape, vectors.shape[-1])
+        padded[clip_mask] = vectors
+        state = self.clips(padded, clip_mask, position, place)
+        return SongState(state, F.normalize(state, dim=-1), clip_mask)
+
+    def encode_texts(self, texts: Sequence[Sequence[str]]) -> TextState:
+        """Texts, each a list of at least one passage -> passages in the joint space."""
+        longest = max(len(passages) for passages in texts)
+        device = self.log_tau.device
+        counts = torch.tensor([len(passages) for passages in texts], device=device)
+        mask = torch.arange(longest, device=device)[None, :] < counts[:, None]
+        vectors = self.text([p for passages in texts for p in passages])
+        # Unit vectors times sqrt(d): each entry is about 1, whatever tower they come from.
+        vectors = F.normalize(vectors, dim=-1) * math.sqrt(vectors.shape[-1])
+        projected = self.text_project(vectors)
+        padded = projected.new_zeros(*mask.shape, projected.shape[-1])
+        padded[mask] = projected
+        index = torch.arange(longest, device=device)[None, :].expand(len(texts), -1)
+        place = torch.stack([index, index + 1], dim=-1) / counts[:, None, None]
+        state = self.passages(padded, mask, index, place)
+        logit = self.passage_logit(state).squeeze(-1)
+        weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
+        return TextState(F.normalize(state, dim=-1), mask, weight)
+
+    def score(self, texts: TextState, songs: SongState) -> Tensor:
+        """The fusion score of every text with every song, ``[texts, songs]``."""
+        return fused_score(
+            texts.passage_emb,
+            texts.passage_weight,
+            songs.clip_emb,
+            songs.clip_mask,
+            self.tau,
+            self.config.pooling,
+        )
+
+
+def song_places(times_s: Tensor, duration_s: float) -> Tensor:
+    """Clip times ``[clips, 2]`` in seconds -> places 0..1 for :class:`SongBatch`."""
+    return (times_s / max(duration_s, 1e-6)).clamp(0, 1).float()

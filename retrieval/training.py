@@ -1,0 +1,221 @@
+"""Training with Lightning; the only file that imports it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from retrieval.data.batches import StepSampler, TrainBatch, TrainSteps
+from retrieval.data.cache import CachedSong
+from retrieval.evaluation import evaluate_scores, mean_recall
+from retrieval.inference import LongplayModel
+from retrieval.losses import (
+    JointBatch,
+    alignment_loss,
+    gather_batch,
+    info_nce,
+    joint_mean,
+    same_pairs,
+)
+from retrieval.model import CoLLAP, SongState
+from retrieval.scoring import relevance, score_songs
+
+MONITOR = "val/recall"
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses beside the contrastive one; 0 leaves a loss out."""
+
+    alignment: float = 0.2
+    caption: float = 0.2
+
+
+class LitCoLLAP(L.LightningModule):
+    """Training and validation steps around :class:`CoLLAP`.
+
+    Args:
+        net: the model.
+        optimizer: parameter groups -> optimizer.
+        scheduler: optimizer -> learning-rate schedule, stepped every step.
+        losses: weights of the losses.
+        val_songs: the whole validation set.
+    """
+
+    def __init__(
+        self,
+        net: CoLLAP,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any],
+        losses: LossWeights,
+        val_songs: Sequence[CachedSong],
+    ):
+        super().__init__()
+        self.net = net
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.losses = losses
+        self.val_songs = list(val_songs)
+
+    def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """The losses of one step: ``total`` and its parts, scalars."""
+        songs = self.net.encode_songs(batch.songs)
+        texts = self.net.encode_texts(batch.texts)
+        target = batch.target.to(songs.clip_emb.dtype)
+        local = JointBatch(songs, texts, batch.song_key, batch.text_key, target)
+        joint = gather_batch(local)
+        scores = self.net.score(joint.texts, joint.songs)
+        same = same_pairs(joint.song_key, joint.text_key)
+        parts = {"contrastive": info_nce(scores, self.net.logit_scale, same)}
+        total = parts["contrastive"]
+        if self.losses.alignment:
+            parts["alignment"] = alignment_loss(
+                joint.texts, joint.songs, joint.target, self.net.tau
+            )
+            total = total + self.losses.alignment * parts["alignment"]
+        if self.losses.caption and self.net.captioner is not None:
+            parts["caption"] = self._caption_loss(batch, songs)
+            total = total + self.losses.caption * parts["caption"]
+        return {"total": total, **parts}
+
+    def _caption_loss(self, batch: TrainBatch, songs: SongState) -> Tensor:
+        assert self.net.captioner is not None
+        assert batch.caption_ids is not None
+        summed, count = self.net.captioner.loss_sum(
+            batch.caption_ids, songs.clip_state, songs.clip_mask
+        )
+        return joint_mean(summed, count)
+
+    def training_step(self, batch: TrainBatch, index: int) -> Tensor:
+        """One step of Lightning's loop."""
+        losses = self(batch)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "total")
+        self.log("train/tau", self.net.tau.detach())
+        self.log("train/logit_scale", self.net.logit_scale.detach())
+        return losses["total"]
+
+    def validation_step(self, batch: Tensor, index: int) -> None:
+        """Nothing: the whole set is ranked at the end."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank the whole validation set, never a part of it (every process, the same numbers)."""
+        model = LongplayModel(self.net, digest="")
+        scores, text_song, _ = score_songs(model, self.val_songs, (self.net.config.pooling,))
+        self.net.train()
+        result = evaluate_scores(scores[self.net.config.pooling], text_song, n_bootstrap=0)
+        recall = mean_recall(result)
+        mrr = (
+            result["text_to_music"]["mrr"]["value"] + result["music_to_text"]["mrr"]["value"]
+        ) / 2
+        # On small sets recall takes few values; the reciprocal rank breaks its ties.
+        self.log(MONITOR, recall + 0.01 * mrr, prog_bar=True)
+        self.log("val/mrr", mrr)
+
+    def configure_optimizers(self) -> Any:
+        """Weight decay on matrices only, as usual for transformers."""
+        params = [p for p in self.net.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in params if p.ndim >= 2]},
+            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = self.make_optimizer(groups)
+        schedule = self.make_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class BestCheckpoint(Callback):
+    """Keep the checkpoint folder of the best validation, and stop when it no longer improves.
+
+    Args:
+        save: writes the model, given the step and its figure.
+        patience: validations without improvement until training stops.
+    """
+
+    def __init__(self, save: Callable[[int, float], None], patience: int):
+        self.save, self.patience = save, patience
+        self.best, self.best_step, self.waited = -math.inf, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run was stopped."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self.waited = state_dict["waited"]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare, save, and ask the trainer to stop where it is time."""
+        if trainer.sanity_checking:
+            return
+        recall = float(trainer.callback_metrics[MONITOR])
+        # On small sets recall takes few values; the reciprocal rank breaks its ties.
+        figure = recall + 1e-3 * float(trainer.callback_metrics["val/mrr"])
+        if figure > self.best:
+            self.best, self.best_step, self.waited = figure, trainer.global_step, 0
+            if trainer.is_global_zero:
+                self.save(trainer.global_step, recall)
+        else:
+            self.waited += 1
+        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
+
+class ResumePoint(Callback):
+    """Write the state of training in one step after every interval, for resuming after a kill."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save under another name, then rename."""
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)  # noqa: PTH105 - one atomic step over the old file
+
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then half a cosine down to a fiftieth of the peak."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def train_loader(steps: TrainSteps, steps_per_val: int, workers: int) -> DataLoader[TrainBatch]:
+    """The steps of an interval, batches made as they are."""
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=StepSampler(steps_per_val),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def trainer_settings(settings: DictConfig) -> DictConfig:
+    """Trainer settings with ``precision: auto`` decided for this machine."""
+    if settings.precision != "auto":
+        return settings
+    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return OmegaConf.merge(settings, {"precision": "bf16-mixed" if half else "32-true"})

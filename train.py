@@ -1,0 +1,102 @@
+"""Train a model: ``python train.py experiment=real data.manifest=PATH`` (settings in conf/)."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import hydra
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from retrieval.build import build_net, caption_vocabulary, load_songs
+from retrieval.card import make_card
+from retrieval.checkpoint import save_checkpoint
+from retrieval.data.batches import TrainSteps
+from retrieval.data.manifest import manifest_digest
+from retrieval.errors import ConfigError, LongplayError
+from retrieval.training import (
+    BestCheckpoint,
+    LitCoLLAP,
+    ResumePoint,
+    train_loader,
+    trainer_settings,
+)
+
+# Hints about data loading that do not fit batches made from a cache.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+
+
+def run(cfg: DictConfig) -> Path:
+    """Train as configured; returns the folder of the best checkpoint."""
+    L.seed_everything(cfg.seed, verbose=False)
+    out = Path(cfg.paths.runs) / cfg.name
+    out.mkdir(parents=True, exist_ok=True)
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+    net = build_net(settings, lambda text: caption_vocabulary(cfg.data.manifest, text))
+    songs = load_songs(cfg.data.manifest, cfg.data.cache, net, show_progress=True)
+    train = [s for s in songs if s.song.split in ("train", None)]
+    val = [s for s in songs if s.song.split == "val" and s.song.captions]
+    if len(val) < 2:
+        raise ConfigError(
+            f"data.manifest: {len(val)} usable songs with captions have split 'val', expected at "
+            "least 2; training stops by recall on them"
+        )
+    facts = {
+        "data": {"manifest_sha256": manifest_digest(cfg.data.manifest), "songs": len(songs)},
+        "settings": settings,
+    }
+
+    def save(step: int, recall: float) -> None:
+        card = make_card(net, cfg.name, [s.song for s in songs], step, recall, cfg.init)
+        save_checkpoint(net, out / "best", {**facts, "step": step, "val_recall": recall}, card)
+
+    resume, best = ResumePoint(out / "last.ckpt"), BestCheckpoint(save, cfg.patience)
+    trainer = instantiate(
+        trainer_settings(cfg.trainer),
+        callbacks=[best, resume],
+        max_epochs=-(-cfg.steps // cfg.steps_per_val),
+    )
+    steps = TrainSteps(
+        train,
+        net,
+        cfg.data.batch_size,
+        cfg.data.train_clips,
+        cfg.seed,
+        trainer.global_rank,
+        trainer.world_size,
+    )
+    module = LitCoLLAP(
+        net, instantiate(cfg.optimizer), instantiate(cfg.scheduler), instantiate(cfg.losses), val
+    )
+    print(f"training: {len(train)} songs, validation: {len(val)} songs, output: {out}")
+    trainer.fit(
+        module,
+        train_loader(steps, cfg.steps_per_val, cfg.data.workers),
+        DataLoader(torch.zeros(1)),
+        ckpt_path=resume.path if cfg.resume and resume.path.exists() else None,
+        weights_only=True,
+    )
+    print(f"best: {out / 'best'} (step {best.best_step}, of {trainer.global_step})")
+    print(f"next: python evaluate.py checkpoint={out / 'best'} data.manifest={cfg.data.manifest}")
+    return out / "best"
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Command line."""
+    try:
+        run(cfg)
+    except LongplayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -43,9 +43,7 @@ def build_net(
         words = vocabulary(build_text_encoder(settings["text"]))
         head = CaptionerConfig(vocabulary=words, **settings["captioner"])
     return CoLLAP(
-        ModelConfig(
-            encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion
-        )
+        ModelConfig(encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion)
     )
 
 

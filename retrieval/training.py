@@ -29,7 +29,7 @@ from retrieval.losses import (
     same_pairs,
 )
 from retrieval.model import CoLLAP, SongState
-from retrieval.scoring import relevance, score_songs
+from retrieval.scoring import score_songs
 
 MONITOR = "val/recall"
 

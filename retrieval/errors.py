@@ -85,3 +85,15 @@ class ModelMismatchError(LibraryError):
 
 class FilterError(LongplayError):
     """A ``where`` expression is not valid for this library."""
+
+
+class MetricError(LongplayError):
+    """Scores or relevance from which no metric can be computed."""
+
+
+class SearchError(LongplayError):
+    """A search was asked for something that it cannot do."""
+
+
+class ComposeError(LongplayError):
+    """A piece cannot be composed or rendered, for example because FluidSynth is missing."""

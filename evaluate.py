@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig
 
+from index.candidates import mean_vector, write_faiss
 from retrieval.build import load_songs
 from retrieval.checkpoint import load_model
 from retrieval.data.manifest import manifest_digest
 from retrieval.errors import LongplayError, ManifestError
 from retrieval.evaluation import evaluate_scores
 from retrieval.report import plot_recall, print_report, write_json
-from retrieval.scoring import relevance, score_songs
+from retrieval.scoring import encode_songs, relevance, score_songs
 
 
 def run(cfg: DictConfig) -> Path:
@@ -55,7 +57,9 @@ def run(cfg: DictConfig) -> Path:
     plot_recall(results, out / "recall.png")
     print(f"written: {out / 'recall.json'}, {out / 'recall.png'}")
     if cfg.index.export_faiss:
-        _export(model, songs, Path(cfg.index.export_faiss))
+        vectors = [mean_vector(embedded) for embedded in encode_songs(model, songs)]
+        write_faiss(cfg.index.export_faiss, np.stack(vectors), range(len(vectors)))
+        print(f"written: {cfg.index.export_faiss} ({len(vectors)} songs, rows of the manifest)")
     return out
 
 

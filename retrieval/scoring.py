@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ def score_songs(
         weight[i, : len(text.passage_weight)] = torch.from_numpy(text.passage_weight)
     columns: dict[str, list[np.ndarray]] = {pooling: [] for pooling in poolings}
     for start in range(0, len(songs), _BLOCK):
-        clip_emb, clip_mask = _encode(model, songs[start : start + _BLOCK], on_song)
+        block_songs = songs[start : start + _BLOCK]
+        clip_emb, clip_mask = _pad(list(encode_songs(model, block_songs, on_song)))
         for pooling in poolings:
             block = fused_score(passage_emb, weight, clip_emb, clip_mask, model.tau, pooling)
             columns[pooling].append(block.numpy())
@@ -72,16 +73,22 @@ def relevance(
     return matrix
 
 
-def _encode(
-    model: LongplayModel, songs: Sequence[CachedSong], on_song: Callable[[], None]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    most = max(len(song.times) for song in songs)
-    clip_emb = torch.zeros(len(songs), most, model.dim)
-    clip_mask = torch.zeros(len(songs), most, dtype=torch.bool)
-    for j, song in enumerate(songs):
+def encode_songs(
+    model: LongplayModel, songs: Sequence[CachedSong], on_song: Callable[[], None] = lambda: None
+) -> Iterator[np.ndarray]:
+    """Clips of each song, one song at a time: float32 ``[clips, dim]``, unit rows."""
+    for song in songs:
         place = song_places(song.times, song.duration_s)
         state = model.encode_prepared(song.prepared(), song.filled, place)
-        clip_emb[j, : len(place)] = state.clip_emb[0].float().cpu()
-        clip_mask[j, : len(place)] = True
         on_song()
+        yield state.clip_emb[0].float().cpu().numpy()
+
+
+def _pad(clips: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    most = max(len(c) for c in clips)
+    clip_emb = torch.zeros(len(clips), most, clips[0].shape[1])
+    clip_mask = torch.zeros(len(clips), most, dtype=torch.bool)
+    for j, c in enumerate(clips):
+        clip_emb[j, : len(c)] = torch.from_numpy(c)
+        clip_mask[j, : len(c)] = True
     return clip_emb, clip_mask

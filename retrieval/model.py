@@ -65,7 +65,7 @@ class ModelConfig:
             raise ConfigError(f"tau: got {self.tau}, expected {TAU_RANGE[0]} to {TAU_RANGE[1]}")
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning moves its tensors in place
 class SongBatch:
     """Songs as the model reads them, clips of all songs in one row.
 

@@ -19,7 +19,7 @@ from retrieval.errors import ConfigError
 from retrieval.model import CoLLAP, SongBatch, song_places
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning moves its tensors in place
 class TrainBatch:
     """One process's share of a step; text i belongs to song i.
 

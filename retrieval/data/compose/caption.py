@@ -65,7 +65,7 @@ def _intro(plan: Plan, rng: random.Random) -> str:
 
 
 def _describe(plan: Plan, section: SectionPlan, rng: random.Random) -> str:
-    names = [plan.players[role] for role in section.roles]
+    names = list(dict.fromkeys(plan.players[role] for role in section.roles))
     level = _LOUD if section.loudness > 0.85 else _SOFT if section.loudness < 0.5 else _MIDDLE
     how = rng.choice(level)
     if len(names) == 1:

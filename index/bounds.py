@@ -1,0 +1,77 @@
+"""Upper bounds of the fusion score from groups of clips or passages (design section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from index.exact import Ragged
+
+#: Neighbouring clips in a group; more makes bounds cheaper and looser.
+GROUP_CLIPS = 8
+# Room for rounding, far above the error of float64 sums of unit vectors.
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Balls:
+    """Groups of rows as balls: every row of group k lies within ``radius[k]`` of ``centre[k]``.
+
+    Attributes:
+        centre: float64 ``[groups, dim]``.
+        radius: float64 ``[groups]``.
+        begins: int64 ``[owners]``, the first group of each owner.
+    """
+
+    centre: np.ndarray
+    radius: np.ndarray
+    begins: np.ndarray
+
+
+def make_balls(table: Ragged, group: int = GROUP_CLIPS) -> Balls:
+    """Group each owner's rows, ``group`` neighbours at a time; 0 for all of an owner's rows."""
+    starts: list[int] = []
+    begins = np.zeros(len(table), np.int64)
+    for i, (first, last) in enumerate(zip(table.offsets[:-1], table.offsets[1:], strict=True)):
+        begins[i] = len(starts)
+        starts += range(int(first), int(last), group) if group else [int(first)]
+    if not starts:
+        return Balls(np.zeros((0, table.emb.shape[1])), np.zeros(0), begins)
+    edges = np.array([*starts, len(table.emb)])
+    counts = np.diff(edges)
+    emb = table.emb.astype(np.float64)
+    centre = np.add.reduceat(emb, edges[:-1], axis=0) / counts[:, None]
+    distance = np.sqrt(((emb - np.repeat(centre, counts, axis=0)) ** 2).sum(axis=1))
+    radius = np.maximum.reduceat(distance, edges[:-1])
+    return Balls(centre, radius + _SLACK, begins)
+
+
+def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Balls) -> np.ndarray:
+    """``U[j] >= S[j]`` of one text with every song: float64 ``[songs]``.
+
+    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``.
+    """
+    query = passage_emb.astype(np.float64)
+    norm = np.sqrt((query * query).sum(axis=1))
+    reach = balls.centre @ query.T + balls.radius[:, None] * norm[None, :]
+    if not len(balls.begins):
+        return np.zeros(0)
+    best = np.maximum.reduceat(reach, balls.begins, axis=0)
+    return best @ np.asarray(passage_weight, np.float64) + _SLACK
+
+
+def text_bounds(clip_emb: np.ndarray, balls: Balls) -> np.ndarray:
+    """``U[i] >= S[i]`` of every stored text with one song: float64 ``[texts]``.
+
+    The weights of a text sum to 1, so its score is at most the best similarity of any of its
+    passages with any clip; passages lie in balls here, and clips are the queries.
+    """
+    clips = clip_emb.astype(np.float64)
+    norm = float(np.sqrt((clips * clips).sum(axis=1)).max())
+    reach = (balls.centre @ clips.T).max(axis=1) + balls.radius * norm
+    if not len(balls.begins):
+        return np.zeros(0)
+    # Stored weights are float32, so their sum may be a little above 1.
+    best = np.maximum.reduceat(reach, balls.begins)
+    return best + np.abs(best) * 1e-5 + _SLACK

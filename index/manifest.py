@@ -150,8 +150,8 @@ def load_manifest(data: bytes, where: str) -> Manifest:
 
 def _parse(body: dict[str, Any]) -> Manifest:
     segments = tuple(_parse_segment(s) for s in body.pop("segments"))
-    dead = {name: from_ranges(body.pop(name)) for name in ("dead_songs", "dead_texts")}
-    manifest = Manifest(segments=segments, **dead, **body)
+    dead_songs, dead_texts = (from_ranges(body.pop(n)) for n in ("dead_songs", "dead_texts"))
+    manifest = Manifest(segments=segments, dead_songs=dead_songs, dead_texts=dead_texts, **body)
     for name in ("generation", "next_song", "next_text", "next_segment"):
         _check(name, body[name], _is_count(body[name]))
     _check("model_digest", manifest.model_digest, isinstance(manifest.model_digest, str))

@@ -1,0 +1,77 @@
+"""Answers as text for a terminal, and as JSON-ready data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from index.library import AddReport, Hits, TextHit
+    from retrieval.embedder import GeneratedCaption
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: ``83.2`` -> ``1:23``."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def hits(answer: Hits, with_moments: bool = True) -> str:
+    """An answer, best first, with the moment of each passage."""
+    if not answer:
+        return "nothing found"
+    lines = []
+    for number, hit in enumerate(answer, start=1):
+        name = hit.title or Path(hit.path).stem
+        lines.append(
+            f"{number:3d}. {hit.score:6.3f}  {name}  ({clock(hit.duration_s)}, id {hit.id})"
+        )
+        lines.append(f"             {hit.path}")
+        for moment in hit.moments if with_moments else ():
+            words = _short(answer.passages[moment.passage])
+            span = f"{clock(moment.start_s)}-{clock(moment.end_s)}"
+            lines.append(f"             {span:>11}  {100 * moment.weight:3.0f} %  {words}")
+    proof = "exact" if answer.exact else f"not exact, gap {answer.bound_gap:.4f}"
+    lines.append(f"     {proof}; {answer.scored} songs scored")
+    return "\n".join(lines)
+
+
+def hits_json(answer: Hits) -> dict[str, Any]:
+    """The same as JSON-ready data."""
+    return {
+        "exact": answer.exact,
+        "bound_gap": answer.bound_gap if answer.bound_gap < float("inf") else None,
+        "scored": answer.scored,
+        "passages": answer.passages,
+        "hits": [asdict(hit) for hit in answer],
+    }
+
+
+def texts(found: Sequence[TextHit]) -> str:
+    """Stored texts, best first."""
+    lines = [f"{i:3d}. {hit.score:6.3f}  {hit.text}" for i, hit in enumerate(found, start=1)]
+    return "\n".join(lines) or "no texts are stored"
+
+
+def caption(written: GeneratedCaption) -> str:
+    """A caption, and its timed parts below."""
+    spans = [f"  {clock(s.start_s):>5}-{clock(s.end_s):<5} {s.text}" for s in written.spans]
+    return "\n".join([written.text, *spans])
+
+
+def add_report(report: AddReport, songs: int) -> str:
+    """What became of the files, skipped ones by name."""
+    lines = [f"skipped {path}\n        {reason}" for path, reason in report.skipped]
+    counts = [f"{len(report.added)} added"]
+    for name in ("replaced", "unchanged", "duplicates", "skipped"):
+        count = len(getattr(report, name))
+        if count:
+            counts.append(f"{count} {name}")
+    lines.append(", ".join(counts) + f"; the library has {songs} songs")
+    return "\n".join(lines)
+
+
+def _short(text: str, width: int = 72) -> str:
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."

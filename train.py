@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
 from retrieval.build import build_net, caption_vocabulary, load_songs
 from retrieval.card import make_card
@@ -25,10 +24,13 @@ from retrieval.training import (
     ResumePoint,
     train_loader,
     trainer_settings,
+    val_loader,
 )
 
 # Hints about data loading that do not fit batches made from a cache.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
 warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
 
 
@@ -37,7 +39,7 @@ def run(cfg: DictConfig) -> Path:
     L.seed_everything(cfg.seed, verbose=False)
     out = Path(cfg.paths.runs) / cfg.name
     out.mkdir(parents=True, exist_ok=True)
-    settings = OmegaConf.to_container(cfg, resolve=True)
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(cfg, out / "config.yaml", resolve=True)
     net = build_net(settings, lambda text: caption_vocabulary(cfg.data.manifest, text))
     songs = load_songs(cfg.data.manifest, cfg.data.cache, net, show_progress=True)
@@ -79,7 +81,7 @@ def run(cfg: DictConfig) -> Path:
     trainer.fit(
         module,
         train_loader(steps, cfg.steps_per_val, cfg.data.workers),
-        DataLoader(torch.zeros(1)),
+        val_loader(),
         ckpt_path=resume.path if cfg.resume and resume.path.exists() else None,
         weights_only=True,
     )

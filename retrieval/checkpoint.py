@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from retrieval.captioner import CaptionerConfig
+from retrieval.encoders import AudioEncoder, TextEncoder
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
@@ -202,7 +203,7 @@ def _own(net: CoLLAP) -> dict[str, Tensor]:
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
-    parts = {"encoder": net.audio, "text": net.text}
+    parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
     return {name: part.identity() for name, part in parts.items() if part.frozen}
 
 

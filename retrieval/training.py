@@ -12,9 +12,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from retrieval.data.batches import StepSampler, TrainBatch, TrainSteps
 from retrieval.data.cache import CachedSong
@@ -218,4 +218,11 @@ def trainer_settings(settings: DictConfig) -> DictConfig:
     if settings.precision != "auto":
         return settings
     half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return OmegaConf.merge(settings, {"precision": "bf16-mixed" if half else "32-true"})
+    settings = settings.copy()
+    settings.precision = "bf16-mixed" if half else "32-true"
+    return settings
+
+
+def val_loader() -> DataLoader[tuple[Tensor, ...]]:
+    """One empty item: validation ranks the whole set by itself."""
+    return DataLoader(TensorDataset(torch.zeros(1)))

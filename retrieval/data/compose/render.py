@@ -76,8 +76,8 @@ def synthesize(midi: bytes, seconds: float, sound_font: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "piece.mid", Path(folder) / "piece.raw"
         source.write_bytes(midi)
-        command = [program, "-ni", "-g", "0.4", "-r", str(_RATE_HZ), "-R", "0", "-C", "0",
-                   "-O", "s16", "-T", "raw", "-F", str(target), sound_font, str(source)]  # fmt: skip
+        command = [program, "-ni", "-g", "0.4", "-r", str(_RATE_HZ), "-R", "0", "-C", "0", "-O",
+                   "s16", "-T", "raw", "-F", str(target), sound_font, str(source)]  # fmt: skip
         done = subprocess.run(command, capture_output=True, check=False, timeout=600)
         if done.returncode or not target.exists():
             raise ComposeError(f"fluidsynth: failed ({done.stderr.decode(errors='replace')[:200]})")

@@ -57,8 +57,6 @@ class Catalog:
         deadline = time.monotonic() + _TIME_LIMIT_S
         self._db.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
         try:
-            # The first statement fails on an expression that closes the bracket early.
-            self._db.execute(f"SELECT ({where}\n) FROM songs LIMIT 0")
             found = self._db.execute(f"SELECT id FROM songs WHERE ({where}\n) ORDER BY id")
             return [row[0] for row in found]
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:

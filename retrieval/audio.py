@@ -143,7 +143,9 @@ def _check_limits(path: Path, stream: Any, limits: AudioLimits) -> None:
     if rate > limits.max_rate_hz:
         raise AudioLimitError(f"{path}: {rate} Hz, expected at most {limits.max_rate_hz} Hz")
     if channels < 1 or rate < 1:
-        raise AudioHeaderError(f"{path}: header claims {channels} channels at {rate} Hz")
+        raise NotAudioError(
+            f"{path}: {channels} channels at {rate} Hz are in its header, expected sound"
+        )
 
 
 def _check_length(path: Path, decoded_s: float, claimed_s: float | None) -> None:
@@ -161,26 +163,27 @@ def _decode(path: Path, container: Any, stream: Any, sample_rate_hz: int) -> Ite
 
     if stream.codec_context.name == "flac":
         # Off by default in FFmpeg: without it a flipped byte is played as noise.
-        stream.codec_context.options = {"err_detect": "crccheck"}
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
         tolerated = 0
     else:
         tolerated = _TOLERATED_ERRORS
     resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
-    errors = 0
+    errors, last_error = 0, None
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
             frames = packet.decode() if packet is not None else []
         except (av.FFmpegError, ValueError) as error:
-            errors += 1
-            if errors > tolerated:
-                raise DamagedAudioError(
-                    f"{path}: the decoder met damaged data ({error})"
-                ) from error
+            errors, last_error = errors + 1, error
             continue
         if packet is None:
             break
+        # Damage at the very end is a cut, which the length shows; sound after it is not.
+        if frames and errors > tolerated:
+            raise DamagedAudioError(
+                f"{path}: the decoder met damaged data ({last_error})"
+            ) from last_error
         for frame in frames:
             yield from _blocks(path, resampler, frame)
     yield from _blocks(path, resampler, None)

@@ -10,7 +10,7 @@ from retrieval.errors import TextError
 
 # Ends of sentences. Latin ones count only before a space, so that 3.5 and example.com stay whole;
 # the full-width, Arabic and Devanagari ones need none.
-_END = re.compile(r"""[.!?…;]+["'”’)\]]*(?=\s|$)|[。！？；؟۔।॥]+["'”’)\]」』]*|\n+""")  # noqa: RUF001
+_END = re.compile(r"""[.!?…;]+["'”’)\]]*(?=\s|$)|[。！？；؟؛۔।॥]+["'”’)\]」』]*|\n+""")  # noqa: RUF001
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr st vs vol op nr feat ft approx ca cf e.g i.e etc b.p.m".split()
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny import model, tower  # noqa: F401 - fixtures
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

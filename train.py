@@ -34,6 +34,13 @@ warnings.filterwarnings("ignore", message=".*in eval mode at the start of traini
 warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
 
 
+def portable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the folders of this machine, to keep in a checkpoint."""
+    kept = {name: dict(v) if isinstance(v, dict) else v for name, v in settings.items()}
+    del kept["paths"], kept["data"]["manifest"], kept["data"]["cache"], kept["trainer"]["logger"]
+    return kept
+
+
 def run(cfg: DictConfig) -> Path:
     """Train as configured; returns the folder of the best checkpoint."""
     L.seed_everything(cfg.seed, verbose=False)
@@ -52,7 +59,7 @@ def run(cfg: DictConfig) -> Path:
         )
     facts = {
         "data": {"manifest_sha256": manifest_digest(cfg.data.manifest), "songs": len(songs)},
-        "settings": settings,
+        "settings": portable(settings),
     }
 
     def save(step: int, recall: float) -> None:

@@ -37,6 +37,7 @@ _DEMUXERS = (
 _TOLERATED_ERRORS = 3
 # A decoded length this much below the claimed one is a missing piece, not an encoder's padding.
 _MISSING_S, _MISSING_SHARE = 0.5, 0.02
+_EXACT_S = 0.02
 # A header that claims ten times what is there was never true; a cut file has most of its sound.
 _LIE_FACTOR = 10
 
@@ -124,7 +125,7 @@ def _checked(
             )
         yield block
     decoded_s = total / sample_rate_hz
-    _check_length(path, decoded_s, claimed_s)
+    _check_length(path, decoded_s, claimed_s, exact=container.format.name == "flac")
     if total == 0:
         raise EmptyAudioError(f"{path}: decodes to no samples")
     if peak < SILENCE_PEAK:
@@ -148,10 +149,15 @@ def _check_limits(path: Path, stream: Any, limits: AudioLimits) -> None:
         )
 
 
-def _check_length(path: Path, decoded_s: float, claimed_s: float | None) -> None:
-    if claimed_s is None or claimed_s - decoded_s <= max(_MISSING_S, _MISSING_SHARE * claimed_s):
+def _check_length(path: Path, decoded_s: float, claimed_s: float | None, exact: bool) -> None:
+    if claimed_s is None:
         return
-    facts = f"{path}: header claims {claimed_s:.1f} s, {decoded_s:.1f} s are there"
+    facts = f"{path}: header claims {claimed_s:.2f} s, {decoded_s:.2f} s are there"
+    if claimed_s - decoded_s <= max(_MISSING_S, _MISSING_SHARE * claimed_s):
+        # FLAC counts its samples, and its decoder leaves out frames with a wrong checksum.
+        if exact and claimed_s - decoded_s > _EXACT_S:
+            raise DamagedAudioError(f"{facts}; some frames are damaged")
+        return
     if claimed_s > _LIE_FACTOR * max(decoded_s, 0.1):
         raise AudioHeaderError(f"{facts}; the header is wrong or forged")
     raise TruncatedAudioError(f"{facts}; was the download or copy broken off?")

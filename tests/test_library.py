@@ -140,7 +140,7 @@ def test_errors_are_clear(tmp_path: Path, library: Library, music: Path) -> None
     class Other(FakeEmbedder):
         digest = "e" * 64
 
-    with pytest.raises(ModelMismatchError, match="another|made with"):
+    with pytest.raises(ModelMismatchError, match="made with"):
         Library.open(tmp_path / "music.lp", Other())
 
 

@@ -147,8 +147,8 @@ def test_clap_frames_average_to_its_own_output_and_repeat(tmp_path: Path) -> Non
         patch_embeds_hidden_size=16, depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 1, 1],
         hidden_size=128, projection_dim=16, num_mel_bins=64, spec_size=256,
     )  # fmt: skip
-    text = ClapTextConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1,
-                          num_attention_heads=1, intermediate_size=16, projection_dim=16)  # fmt: skip
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = ClapTextConfig(vocab_size=50, intermediate_size=16, projection_dim=16, **small)
     clap = ClapModel(ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict())).eval()
     clap.save_pretrained(tmp_path)
     ClapFeatureExtractor().save_pretrained(tmp_path)

@@ -85,12 +85,15 @@ class TrainSteps(Dataset[TrainBatch]):
         return self._collate(samples)
 
     def order(self, step: int) -> list[int]:
-        """Songs of a step over all processes."""
+        """Songs of a step over all processes.
+
+        Where one round of all songs ends within a step, a song may stand in it twice; the losses
+        do not take it for its own negative.
+        """
         rounds, start = divmod(step * self.batch_size, len(self.songs))
         order = self._round(rounds)[start:]
         if len(order) < self.batch_size:
-            taken = set(order)
-            order = order + [i for i in self._round(rounds + 1) if i not in taken]
+            order = order + self._round(rounds + 1)
         return order[: self.batch_size]
 
     def _round(self, number: int) -> list[int]:

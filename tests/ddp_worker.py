@@ -1,0 +1,34 @@
+"""One process of the distributed test; also run alone with a world of 1."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from tiny import make_net
+
+from retrieval.data.batches import TrainSteps
+from retrieval.data.cache import FeatureCache
+from retrieval.data.manifest import read_manifest
+from retrieval.training import LitCoLLAP, LossWeights
+
+
+def gradients(rank: int, world: int, root: str, tower: str) -> None:
+    torch.set_num_threads(1)
+    net = make_net(Path(tower))
+    cache = FeatureCache(Path(root) / "cache", net)
+    songs = [cache.get(song) for song in read_manifest(Path(root) / "manifest.jsonl")]
+    batch = TrainSteps(songs, net, 6, 3, seed=0, rank=rank, world=world)[0]
+    module = LitCoLLAP(net, torch.optim.SGD, lambda o: None, LossWeights(), [])
+    module.train()
+    if world > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(Path(root) / "port").read_text())
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+        torch.nn.parallel.DistributedDataParallel(module)(batch)["total"].backward()
+        dist.destroy_process_group()
+    else:
+        module(batch)["total"].backward()
+    found = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    torch.save(found, Path(root) / f"grad-{world}-{rank}.pt")

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import math
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ddp_worker import gradients
+from hydra import compose, initialize_config_dir
+from tiny import make_net, write_songs
+
+import evaluate
+import train
+from retrieval.caption_format import format_caption, parse_caption
+from retrieval.checkpoint import load_model, save_checkpoint
+from retrieval.data.batches import TrainSteps, pick_clips
+from retrieval.data.cache import FeatureCache, cache_songs
+from retrieval.data.manifest import Caption, Section, Song, read_manifest
+from retrieval.data.readers import split_songs
+from retrieval.errors import CheckpointError
+from retrieval.losses import info_nce, same_pairs, section_target
+
+CONF = str(Path(train.__file__).parent / "conf")
+
+
+def test_info_nce_equals_a_loop_and_leaves_duplicates_out() -> None:
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(5, 5, generator=rng)
+    song, text = torch.tensor([1, 2, 1, 3, 4]), torch.tensor([7, 8, 9, 8, 6])
+    same = same_pairs(song, text)
+    total = 0.0
+    for i in range(5):
+        for row in (scores[i], scores[:, i]):
+            kept = [j for j in range(5) if j == i or not same[i, j]]
+            total -= math.log(math.exp(2 * row[i]) / sum(math.exp(2 * row[j]) for j in kept))
+    assert float(info_nce(scores, torch.tensor(2.0), same)) == pytest.approx(total / 10, rel=1e-5)
+
+
+def test_sections_become_targets_over_clips() -> None:
+    times = torch.tensor([[0.0, 10], [10, 20], [20, 30]])
+    target = section_target([(0, 10), (10, 20), (30, 40)], [(0, 10, 0, 10), (10, 20, 5, 30)], times)
+    assert target[0].tolist() == [1, 0, 0]
+    assert target[1].tolist() == pytest.approx([0.2, 0.4, 0.4])
+    assert target[2].sum() == 0
+
+
+def test_captions_with_times_are_read_back() -> None:
+    sections = (Section(0, 30, "A piano opens."), Section(30, 100, "Strings end it."))
+    line = format_caption(Caption("Calm. A piano opens. Strings end it.", "human", sections), 100)
+    assert line == "Calm. 0-30 %: A piano opens. 30-100 %: Strings end it.".replace("100", "99")
+    read = parse_caption(line.lower().replace("-", " - "), 200)
+    assert read.text == "Calm. A piano opens. Strings end it."
+    assert [(s.start_s, s.end_s) for s in read.spans] == [(0, 60), (60, 198)]
+
+
+def test_steps_are_a_function_of_seed_and_step(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs, bad = cache_songs(read_manifest(write_songs(tmp_path, 7)), cache)
+    assert not bad
+    a, b = (TrainSteps(songs, net, 4, 2, seed=3) for _ in range(2))
+    one, two = a[5], b[5]
+    assert torch.equal(one.songs.prepared, two.songs.prepared)
+    assert one.texts == two.texts
+    halves = [TrainSteps(songs, net, 4, 2, 3, rank, 2)[5] for rank in (0, 1)]
+    assert halves[0].texts + halves[1].texts == one.texts
+    seen = [i for step in range(7) for i in a.order(step)]
+    assert np.bincount(seen).tolist() == [4] * 7
+
+
+def test_picked_clips_spread_over_the_song() -> None:
+    rng = np.random.default_rng(0)
+    rows = pick_clips(40, 8, rng)
+    assert len(rows) == 8
+    assert (rows // 5 == np.arange(8)).all()
+    assert pick_clips(3, 8, rng).tolist() == [0, 1, 2]
+
+
+def test_splits_keep_songs_with_one_description_together() -> None:
+    songs = [Song(f"s{i}", Path("x"), (Caption(f"text {i // 2}"),)) for i in range(60)]
+    folds = [split_songs(songs, fold) for fold in range(3)]
+    for i in range(0, 60, 2):
+        assert all(f[i].split == f[i + 1].split for f in folds)
+        assert sum(f[i].split == "test" for f in folds) == 1
+    assert all(sum(s.split == "test" for s in f) in range(18, 23) for f in folds)
+
+
+def test_checkpoints_are_whole_and_damage_is_found(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    folder = save_checkpoint(net, tmp_path / "c", {"step": 1}, "# card")
+    model = load_model(folder)
+    assert model.digest == load_model(folder).digest
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, model.net.state_dict()[name]), name
+    half = load_model(save_checkpoint(net, tmp_path / "h", {}, "", torch.float16))
+    assert half.digest != model.digest
+    a, b = (m.embed_text("a piano. drums.").passage_emb for m in (model, half))
+    assert np.abs(a - b).max() < 5e-3  # tolerance of float16 weights
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_model(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="format"):
+        load_model(folder)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_model(tmp_path / "nothing")
+
+
+def smoke(root: Path, tower: Path, runs: str, *overrides: str):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose(
+            "train",
+            [
+                "experiment=smoke",
+                f"data.manifest={root / 'manifest.jsonl'}",
+                f"paths.runs={root / runs}",
+                f"paths.cache={root / 'cache'}",
+                f"text.weights={tower}",
+                "text.max_tokens=12",
+                "encoder.clip_s=2.0",
+                "trainer.accelerator=cpu",
+                "+trainer.enable_progress_bar=false",
+                "scheduler.total_steps=4",
+                *overrides,
+            ],
+        )
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, tower: Path) -> None:
+    write_songs(tmp_path, 9)
+    train.run(smoke(tmp_path, tower, "a"))
+    train.run(smoke(tmp_path, tower, "b", "steps=2"))
+    best = train.run(smoke(tmp_path, tower, "b"))
+    states = [torch.load(tmp_path / run / "smoke" / "last.ckpt", weights_only=True) for run in "ab"]
+    assert states[0]["global_step"] == states[1]["global_step"] == 4
+    for name, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][name]), name
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose(
+            "evaluate",
+            [
+                f"checkpoint={best}",
+                f"data.manifest={tmp_path / 'manifest.jsonl'}",
+                f"paths.cache={tmp_path / 'cache'}",
+                f"out={tmp_path / 'out'}",
+                "split=all",
+                "bootstrap=50",
+                f"index.export_faiss={tmp_path / 'songs.faiss'}",
+            ],
+        )
+    out = evaluate.run(cfg)
+    data = json.loads((out / "recall.json").read_text())
+    assert set(data["results"]) == {"attention", "mean", "max", "maxsim", "first"}
+    assert (out / "recall.png").stat().st_size > 10_000
+    assert (tmp_path / "songs.faiss").exists()
+
+
+@pytest.mark.parametrize("name", ["real", "composed", "smoke"])
+def test_every_experiment_composes(name: str) -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose("train", [f"experiment={name}", "data.manifest=x.jsonl"])
+        assert cfg.name == name
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(tmp_path: Path, tower: Path) -> None:
+    write_songs(tmp_path, 6)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(s.getsockname()[1]))
+    gradients(0, 1, str(tmp_path), str(tower))
+    torch.multiprocessing.spawn(gradients, (2, str(tmp_path), str(tower)), nprocs=2)
+    one, two, other = (
+        torch.load(tmp_path / f"grad-{n}.pt", weights_only=True) for n in ("1-0", "2-0", "2-1")
+    )
+    assert len(one) > 40
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-6, rtol=1e-4), name
+        assert torch.equal(two[name], other[name])

@@ -50,6 +50,7 @@ def run(cfg: DictConfig) -> Path:
     OmegaConf.save(cfg, out / "config.yaml", resolve=True)
     net = build_net(settings, lambda text: caption_vocabulary(cfg.data.manifest, text))
     songs = load_songs(cfg.data.manifest, cfg.data.cache, net, show_progress=True)
+    net.train()  # Lightning keeps the mode that it finds
     train = [s for s in songs if s.song.split in ("train", None)]
     val = [s for s in songs if s.song.split == "val" and s.song.captions]
     if len(val) < 2:
@@ -82,7 +83,12 @@ def run(cfg: DictConfig) -> Path:
         trainer.world_size,
     )
     module = LitCoLLAP(
-        net, instantiate(cfg.optimizer), instantiate(cfg.scheduler), instantiate(cfg.losses), val
+        net,
+        instantiate(cfg.optimizer),
+        instantiate(cfg.scheduler),
+        instantiate(cfg.losses),
+        val,
+        cfg.seed,
     )
     print(f"training: {len(train)} songs, validation: {len(val)} songs, output: {out}")
     trainer.fit(

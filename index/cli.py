@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     search = _command(commands, "search", "songs that fit a text")
     search.add_argument("text", help="what the song is like, of any length")
     _answer_options(search)
-    search.add_argument("--mode", default="certified", choices=["certified", "exact"],
-                        help="both give the same answer (certified)")  # fmt: skip
+    search.add_argument("--mode", default="exact", choices=["exact", "certified"],
+                        help="both give the same, proven answer (exact)")  # fmt: skip
     similar = _command(commands, "similar", "songs that sound like a file")
     similar.add_argument("song", help="an audio file")
     _answer_options(similar)

@@ -255,7 +255,7 @@ class Library:
         k: int = 10,
         where: str | None = None,
         *,
-        mode: str = "certified",
+        mode: str = "exact",
         budget: int | None = None,
         pooling: str = "attention",
     ) -> Hits:
@@ -265,7 +265,7 @@ class Library:
             text: what the song is like.
             k: most songs to return.
             where: SQL expression that songs must meet, such as ``bpm > 120``.
-            mode: ``certified`` or ``exact``; both give the same answer.
+            mode: ``exact`` or ``certified``; both give the same, proven answer.
             budget: most songs to score; the answer then says whether it is exact.
             pooling: the model's ``attention``, or a baseline score.
 
@@ -308,8 +308,6 @@ class Library:
             self._store.manifest.tau,
             k,
             rows=self._distinct_texts,
-            mode="certified",
-            balls=self._text_balls,
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
@@ -378,7 +376,7 @@ class Library:
         query: TextEmbedding,
         k: int,
         rows: np.ndarray | None,
-        mode: str = "certified",
+        mode: str = "exact",
         budget: int | None = None,
         pooling: str = "attention",
     ) -> Hits:
@@ -417,7 +415,7 @@ class Library:
         self._forget()
 
     def _forget(self) -> None:
-        for name in ("_content", "_clips", "_passages", "_song_balls", "_text_balls", "_catalog",
+        for name in ("_content", "_clips", "_passages", "_song_balls", "_catalog",
                      "_distinct_texts"):  # fmt: skip
             self.__dict__.pop(name, None)
 
@@ -445,10 +443,6 @@ class Library:
     @cached_property
     def _song_balls(self) -> Balls:
         return make_balls(self._clips)
-
-    @cached_property
-    def _text_balls(self) -> Balls:
-        return make_balls(self._passages, group=0)
 
     @cached_property
     def _distinct_texts(self) -> np.ndarray:

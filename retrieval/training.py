@@ -51,6 +51,7 @@ class LitCoLLAP(L.LightningModule):
         scheduler: optimizer -> learning-rate schedule, stepped every step.
         losses: weights of the losses.
         val_songs: the whole validation set.
+        seed: of dropout; a step's is its own, so that a resumed run draws the same.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class LitCoLLAP(L.LightningModule):
         scheduler: Callable[..., Any],
         losses: LossWeights,
         val_songs: Sequence[CachedSong],
+        seed: int = 0,
     ):
         super().__init__()
         self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.losses = losses
         self.val_songs = list(val_songs)
+        self.seed = seed
 
     def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
         """The losses of one step: ``total`` and its parts, scalars."""
@@ -95,6 +98,10 @@ class LitCoLLAP(L.LightningModule):
             batch.caption_ids, songs.clip_state, songs.clip_mask
         )
         return joint_mean(summed, count)
+
+    def on_train_batch_start(self, batch: TrainBatch, index: int) -> None:
+        """Draw dropout from the seed, the step and the process."""
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1009 + self.global_rank)
 
     def training_step(self, batch: TrainBatch, index: int) -> Tensor:
         """One step of Lightning's loop."""

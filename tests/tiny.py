@@ -40,7 +40,9 @@ def save_tiny_tower(folder: Path) -> Path:
 
 def make_net(tower: Path, captioner: bool = True, **changes: object) -> CoLLAP:
     torch.manual_seed(1)
-    head = CaptionerConfig(tuple(range(5, 60)), width=16, layers=1, heads=2, max_tokens=24, dropout=0.0)
+    head = CaptionerConfig(
+        tuple(range(5, 60)), width=16, layers=1, heads=2, max_tokens=24, dropout=0.0
+    )
     settings = {
         "encoder": MEL,
         "text": {"name": "transformer", "weights": str(tower), "max_tokens": 12},

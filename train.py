@@ -93,7 +93,7 @@ def run(cfg: DictConfig) -> Path:
     print(f"training: {len(train)} songs, validation: {len(val)} songs, output: {out}")
     trainer.fit(
         module,
-        train_loader(steps, cfg.steps_per_val, cfg.data.workers),
+        train_loader(steps, cfg.steps_per_val, cfg.data.workers, lambda: trainer.global_step),
         val_loader(),
         ckpt_path=resume.path if cfg.resume and resume.path.exists() else None,
         weights_only=True,

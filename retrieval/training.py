@@ -209,12 +209,14 @@ def warmup_cosine(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def train_loader(steps: TrainSteps, steps_per_val: int, workers: int) -> DataLoader[TrainBatch]:
-    """The steps of an interval, batches made as they are."""
+def train_loader(
+    steps: TrainSteps, steps_per_val: int, workers: int, next_step: Callable[[], int]
+) -> DataLoader[TrainBatch]:
+    """The steps of an interval, batches made as they are; see :class:`StepSampler`."""
     return DataLoader(
         steps,
         batch_size=None,
-        sampler=StepSampler(steps_per_val),
+        sampler=StepSampler(steps_per_val, next_step),
         num_workers=workers,
         persistent_workers=workers > 0,
     )

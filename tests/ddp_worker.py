@@ -26,7 +26,8 @@ def gradients(rank: int, world: int, root: str, tower: str) -> None:
     if world > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(Path(root) / "port").read_text())
         dist.init_process_group("gloo", rank=rank, world_size=world)
-        torch.nn.parallel.DistributedDataParallel(module)(batch)["total"].backward()
+        wrapped = torch.nn.parallel.DistributedDataParallel(module)
+        wrapped(batch)["total"].backward()  # gradients are averaged while the wrapper lives
         dist.destroy_process_group()
     else:
         module(batch)["total"].backward()

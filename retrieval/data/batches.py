@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,18 +156,18 @@ class TrainSteps(Dataset[TrainBatch]):
 
 
 class StepSampler(Sampler[int]):
-    """The steps of one validation interval; Lightning names the interval by ``set_epoch``."""
+    """The steps of one validation interval.
 
-    def __init__(self, steps: int):
-        self.steps = steps
-        self.epoch = 0
+    Args:
+        steps: in an interval.
+        next_step: the number of steps that training has made so far; a resumed run starts there.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go on with the steps of this interval, counted from 0."""
-        self.epoch = epoch
+    def __init__(self, steps: int, next_step: Callable[[], int]):
+        self.steps, self.next_step = steps, next_step
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.steps
+        start = self.next_step()
         return iter(range(start, start + self.steps))
 
     def __len__(self) -> int:

@@ -2,74 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from index.bounds import Balls, make_balls
+from index.adding import Adder, AddReport
 from index.candidates import mean_vector, write_faiss
-from index.catalog import Catalog
-from index.exact import Ragged, stack
+from index.hits import Hit, Hits, TextHit
 from index.lock import writer_lock
 from index.manifest import Manifest
-from index.moments import Moment, find_moments
-from index.records import SongRecord, TextRecord
-from index.scan import Found, absolute, find_songs
-from index.search import Ranking, search_songs, search_texts
-from index.store import Store, StoredSong, StoredText
+from index.moments import find_moments
+from index.records import SongRecord
+from index.scan import absolute, find_songs
+from index.search import search_songs, search_texts
+from index.snapshot import Snapshot
+from index.store import Store, StoredSong
 from retrieval.audio import file_sha256
-from retrieval.embedder import Embedder, GeneratedCaption, SongEmbedding, TextEmbedding
-from retrieval.errors import AudioError, LibraryError, ModelMismatchError, TextError
-
-#: A commit is made after this many songs or seconds, whichever comes first.
-COMMIT_SONGS, COMMIT_S = 16, 30.0
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One song of an answer; ``moments`` tells where each passage of the query was heard."""
-
-    id: int
-    path: str
-    title: str
-    score: float
-    duration_s: float
-    moments: list[Moment]
-
-
-@dataclass(frozen=True)
-class TextHit:
-    """One stored text of an answer; ``song`` is the id of the song that it came with."""
-
-    id: int
-    text: str
-    score: float
-    song: int | None
-
-
-class Hits(list[Hit]):
-    """An answer: a list, with ``exact``, ``bound_gap`` and ``scored`` of :class:`Ranking`."""
-
-    def __init__(self, hits: Iterable[Hit], ranking: Ranking, query: TextEmbedding):
-        super().__init__(hits)
-        self.exact, self.bound_gap = ranking.exact, ranking.bound_gap
-        self.scored = ranking.scored
-        self.passages = query.passages
-
-
-@dataclass
-class AddReport:
-    """What became of the files of one ``add``: paths, and for skipped ones the reason too."""
-
-    added: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+from retrieval.embedder import Embedder, GeneratedCaption, TextEmbedding
+from retrieval.errors import LibraryError, ModelMismatchError
 
 
 class Library:
@@ -81,6 +32,7 @@ class Library:
 
     def __init__(self, store: Store, model: Embedder | None):
         self._store, self._model = store, model
+        self._snapshot: Snapshot | None = None
 
     @classmethod
     def create(
@@ -146,7 +98,7 @@ class Library:
         self._model = model
 
     def __len__(self) -> int:
-        return len(self._songs)
+        return len(self._state.songs)
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -170,52 +122,11 @@ class Library:
         Raises:
             LibraryLockedError: another process is changing the library.
         """
-        report = AddReport()
         with writer_lock(self._store.folder):
-            self._refresh()
-            found = find_songs(paths)
-            batch = _Batch(self)
             try:
-                for number, item in enumerate(found, start=1):
-                    self._add_one(item, batch, report)
-                    batch.commit_if_due()
-                    on_file(str(item.path), number, len(found))
+                return self._adder().add_all(find_songs(paths), on_file)
             finally:
-                batch.commit()
-        return report
-
-    def _add_one(self, item: Found, batch: _Batch, report: AddReport) -> None:
-        path = str(item.path)
-        try:
-            facts = item.path.stat() if item.path.is_file() else None
-            old = batch.by_path.get(path)
-            if old and facts and (old.size, old.mtime_ns) == (facts.st_size, facts.st_mtime_ns):
-                report.unchanged.append(path)
-                return
-            digest = file_sha256(item.path)
-            if old and old.sha256 == digest:
-                report.unchanged.append(path)
-                return
-            if old is None and digest in batch.by_hash:
-                report.duplicates.append(path)
-                return
-            embedding = self.model.embed_song(item.path)
-        except (AudioError, OSError) as error:
-            report.skipped.append((path, f"{type(error).__name__}: {error}"))
-            return
-        facts = item.path.stat()
-        record = SongRecord(
-            batch.next_song, path, facts.st_size, facts.st_mtime_ns, digest, embedding.duration_s
-        )
-        if item.song is not None:
-            song = item.song
-            record = replace(record, title=song.title, tags=song.tags, meta=dict(song.meta))
-        batch.add_song(record, embedding, old)
-        for caption in item.song.captions if item.song else ():
-            batch.add_text(
-                caption.text, self.model.embed_text(caption.text), record.id, caption.kind
-            )
-        (report.replaced if old else report.added).append(path)
+                self._snapshot = None
 
     def add_texts(self, texts: Iterable[str]) -> list[int]:
         """Store texts by themselves; returns their ids.
@@ -224,10 +135,10 @@ class Library:
             TextError: one of them is empty; none is stored then.
         """
         with writer_lock(self._store.folder):
-            self._refresh()
-            batch = _Batch(self)
-            ids = [batch.add_text(t, self.model.embed_text(t), None, "human") for t in texts]
-            batch.commit()
+            adder = self._adder()
+            ids = [adder.add_text(text) for text in texts]
+            adder.commit()
+            self._snapshot = None
         return ids
 
     def remove(self, ids: Iterable[int]) -> int:
@@ -239,12 +150,12 @@ class Library:
         wanted = frozenset(ids)
         with writer_lock(self._store.folder):
             self._refresh()
-            unknown = sorted(wanted - {s.record.id for s in self._songs})
+            unknown = sorted(wanted - self._state.row_of.keys())
             if unknown:
                 raise LibraryError(f"ids: {unknown[0]} is not in the library")
             if wanted:
                 self._store.commit(dead_songs=wanted)
-                self._forget()
+                self._snapshot = None
         return len(wanted)
 
     # -- asking -----------------------------------------------------------------------------
@@ -272,9 +183,8 @@ class Library:
         Raises:
             TextError: the text is empty. FilterError: ``where`` is not valid.
         """
-        return self._search(
-            self.model.embed_text(text), k, self._rows(where), mode, budget, pooling
-        )
+        rows = self._state.rows(where)
+        return self._search(self.model.embed_text(text), k, rows, mode, budget, pooling)
 
     def similar(self, path: str | Path, k: int = 10, where: str | None = None) -> Hits:
         """Songs that sound like a file: each of its clips asks with equal weight.
@@ -288,11 +198,8 @@ class Library:
         count = len(song.clip_emb)
         passages = [f"{start:.0f}-{end:.0f} s" for start, end in song.clip_times]
         weight = np.full(count, 1 / count, np.float32)
-        rows = self._rows(where)
-        own = file_sha256(path)
-        same = [i for i, s in enumerate(self._songs) if s.record.sha256 == own]
-        if same:
-            rows = np.setdiff1d(np.arange(len(self)) if rows is None else rows, same)
+        rows, own = self._state.rows(where), file_sha256(path)
+        rows = rows[[self._state.songs[i].record.sha256 != own for i in rows]]
         return self._search(TextEmbedding(passages, song.clip_emb, weight), k, rows)
 
     def texts(self, path: str | Path, k: int = 5) -> list[TextHit]:
@@ -304,14 +211,14 @@ class Library:
         song = self.model.embed_song(path)
         ranking = search_texts(
             song.clip_emb,
-            self._passages,
+            self._state.passages,
             self._store.manifest.tau,
             k,
-            rows=self._distinct_texts,
+            rows=self._state.distinct_texts,
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
-            record = self._texts[row].record
+            record = self._state.texts[row].record
             hits.append(TextHit(record.id, record.text, float(score), record.song))
         return hits
 
@@ -326,22 +233,18 @@ class Library:
         ``sum_p passage_weight[p] * passage_emb[p]``.
         """
         dim = self._store.manifest.dim
-        vectors = [mean_vector(s.clip_emb) for s in self._songs]
+        vectors = [mean_vector(s.clip_emb) for s in self._state.songs]
         table = np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
-        write_faiss(path, table, [s.record.id for s in self._songs])
+        write_faiss(path, table, [s.record.id for s in self._state.songs])
         return len(vectors)
 
     def songs(self, where: str | None = None) -> list[SongRecord]:
         """Records of all songs, or of those that meet an expression."""
-        rows = self._rows(where)
-        return [self._songs[i].record for i in (range(len(self)) if rows is None else rows)]
+        return [self._state.songs[i].record for i in self._state.rows(where)]
 
     def song(self, id: int) -> StoredSong:
         """One song with its clips; LibraryError where the id is unknown."""
-        for song in self._songs:
-            if song.record.id == id:
-                return song
-        raise LibraryError(f"id: {id} is not in the library")
+        return self._state.song(id)
 
     def info(self) -> dict[str, object]:
         """Facts about the library, JSON-ready."""
@@ -349,16 +252,16 @@ class Library:
         return {
             "path": str(self._store.folder),
             "songs": len(self),
-            "texts": len(self._texts),
-            "hours": sum(s.record.duration_s for s in self._songs) / 3600,
-            "clips": len(self._clips.emb),
+            "texts": len(self._state.texts),
+            "hours": sum(s.record.duration_s for s in self._state.songs) / 3600,
+            "clips": len(self._state.clips.emb),
             "dim": manifest.dim,
             "dtype": manifest.dtype,
             "tau": manifest.tau,
             "generation": manifest.generation,
             "segments": len(manifest.segments),
             "model": manifest.model_digest,
-            "columns": self._catalog.columns,
+            "columns": self._state.catalog.columns,
         }
 
     def verify(self) -> int:
@@ -375,7 +278,7 @@ class Library:
         self,
         query: TextEmbedding,
         k: int,
-        rows: np.ndarray | None,
+        rows: np.ndarray,
         mode: str = "exact",
         budget: int | None = None,
         pooling: str = "attention",
@@ -384,121 +287,37 @@ class Library:
         ranking = search_songs(
             query.passage_emb,
             query.passage_weight,
-            self._clips,
+            self._state.clips,
             tau,
             k,
             rows=rows,
             mode=mode,
-            balls=self._song_balls if mode == "certified" else None,
+            balls=self._state.song_balls if mode == "certified" else None,
             budget=budget,
             pooling=pooling,
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
-            song = self._songs[row]
+            song = self._state.songs[row]
             moments = find_moments(query.passage_emb, song.clip_emb, song.clip_times, tau)
             r = song.record
             hits.append(Hit(r.id, r.path, r.title, float(score), r.duration_s, moments))
-        return Hits(hits, ranking, query)
+        return Hits(hits, ranking, query.passages)
 
-    def _rows(self, where: str | None) -> np.ndarray | None:
-        """Rows that a filter leaves; the one place where songs are filtered."""
-        if where is None:
-            return None
-        ids = self._catalog.filter(where)
-        row_of = {s.record.id: i for i, s in enumerate(self._songs)}
-        return np.array([row_of[i] for i in ids], np.int64)
+    @property
+    def _state(self) -> Snapshot:
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._store)
+        return self._snapshot
 
     def _refresh(self) -> None:
         """Take up what other processes have committed; called with the lock held."""
         self._store = Store.open(self._store.folder, self._store.disk)
-        self._forget()
+        self._snapshot = None
 
-    def _forget(self) -> None:
-        for name in ("_content", "_clips", "_passages", "_song_balls", "_catalog",
-                     "_distinct_texts"):  # fmt: skip
-            self.__dict__.pop(name, None)
-
-    @cached_property
-    def _content(self) -> tuple[list[StoredSong], list[StoredText]]:
-        return self._store.load()
-
-    @property
-    def _songs(self) -> list[StoredSong]:
-        return self._content[0]
-
-    @property
-    def _texts(self) -> list[StoredText]:
-        return self._content[1]
-
-    @cached_property
-    def _clips(self) -> Ragged:
-        return stack([s.clip_emb for s in self._songs], self._store.manifest.dim)
-
-    @cached_property
-    def _passages(self) -> Ragged:
-        weights = [t.passage_weight for t in self._texts]
-        return stack([t.passage_emb for t in self._texts], self._store.manifest.dim, weights)
-
-    @cached_property
-    def _song_balls(self) -> Balls:
-        return make_balls(self._clips)
-
-    @cached_property
-    def _distinct_texts(self) -> np.ndarray:
-        first: dict[str, int] = {}
-        for i, text in enumerate(self._texts):
-            first.setdefault(text.record.text, i)
-        return np.array(sorted(first.values()), np.int64)
-
-    @cached_property
-    def _catalog(self) -> Catalog:
-        return Catalog([s.record for s in self._songs])
-
-
-class _Batch:
-    """Songs and texts that wait for the next commit."""
-
-    def __init__(self, library: Library):
-        self.library = library
-        records = [s.record for s in library._songs]
-        self.by_path = {r.path: r for r in records}
-        self.by_hash = {r.sha256 for r in records}
-        self.next_song = library._store.manifest.next_song
-        self.next_text = library._store.manifest.next_text
-        self._clear()
-
-    def _clear(self) -> None:
-        self.songs: list[tuple[SongRecord, SongEmbedding]] = []
-        self.texts: list[tuple[TextRecord, TextEmbedding]] = []
-        self.dead: set[int] = set()
-        self.since = time.monotonic()
-
-    def add_song(
-        self, record: SongRecord, embedding: SongEmbedding, old: SongRecord | None
-    ) -> None:
-        self.songs.append((record, embedding))
-        self.by_path[record.path] = record
-        self.by_hash.add(record.sha256)
-        self.next_song += 1
-        if old is not None:
-            self.dead.add(old.id)
-
-    def add_text(self, text: str, embedding: TextEmbedding, song: int | None, kind: str) -> int:
-        record = TextRecord(self.next_text, text, tuple(embedding.passages), song, kind)
-        self.texts.append((record, embedding))
-        self.next_text += 1
-        return record.id
-
-    def commit_if_due(self) -> None:
-        if len(self.songs) >= COMMIT_SONGS or time.monotonic() - self.since > COMMIT_S:
-            self.commit()
-
-    def commit(self) -> None:
-        if self.songs or self.texts:
-            self.library._store.commit(self.songs, self.texts, frozenset(self.dead))
-            self.library._forget()
-        self._clear()
+    def _adder(self) -> Adder:
+        self._refresh()
+        return Adder(self._store, self._state, lambda: self.model)
 
 
 def _load(model: Embedder | str | Path | None) -> Embedder:
@@ -509,4 +328,4 @@ def _load(model: Embedder | str | Path | None) -> Embedder:
     return model
 
 
-__all__ = ["AddReport", "Hit", "Hits", "Library", "TextError", "TextHit"]
+__all__ = ["AddReport", "Hit", "Hits", "Library", "TextHit"]

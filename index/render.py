@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from index.library import AddReport, Hits, TextHit
+    from index.adding import AddReport
+    from index.hits import Hits, TextHit
     from retrieval.embedder import GeneratedCaption
 
 

@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _TITLES = {"text_to_music": "Text to music", "music_to_text": "Music to text"}
-_COLUMNS = ("recall@1", "recall@5", "recall@10", "mrr", "map@10", "ndcg@10")
+_COLUMNS = {
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "mrr": "MRR",
+    "map@10": "mAP@10",
+    "ndcg@10": "nDCG@10",
+}
 
 
 def print_report(results: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
     """Print one table for each direction; a row for each score, in percent with 95 % intervals."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -26,13 +34,16 @@ def print_report(results: Mapping[str, Mapping[str, Any]], console: Console | No
         first = next(iter(results.values()))[direction]
         table = Table(
             title=f"{_TITLES[direction]}: {first['queries']} queries, pool of {first['pool']}",
-            caption="percent with 95 % interval (bootstrap over songs); median rank from 1",
+            caption="R = recall; percent, below it the 95 % interval (bootstrap over songs); "
+            "median rank, also as % of the pool",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
             title_justify="left",
             caption_justify="left",
         )
-        table.add_column("score")
-        for name in (*_COLUMNS, "median rank"):
-            table.add_column(name, justify="right")
+        table.add_column("score", no_wrap=True)
+        for name in (*_COLUMNS.values(), "median"):
+            table.add_column(name, justify="right", no_wrap=True)
         for method, result in results.items():
             figures = result[direction]
             cells = [_percent(figures[name]) for name in _COLUMNS]
@@ -85,9 +96,9 @@ def _percent(figure: Mapping[str, float | None]) -> str:
     text = f"{100 * (figure['value'] or 0):.1f}"
     if figure["low"] is None or figure["high"] is None:
         return text
-    return f"{text} [{100 * figure['low']:.0f}-{100 * figure['high']:.0f}]".replace("[", r"\[")
+    return f"{text}\n\\[{100 * figure['low']:.0f}-{100 * figure['high']:.0f}]"
 
 
 def _rank(figures: Mapping[str, Any]) -> str:
     rank, percent = figures["median_rank"]["value"], figures["median_rank_percent"]["value"]
-    return f"{rank:.1f} ({percent:.0f} % of pool)"
+    return f"{rank:.1f}\n{percent:.0f} %"

@@ -1,0 +1,41 @@
+"""Answers as users see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from index.moments import Moment
+from index.search import Ranking
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One song of an answer; ``moments`` tells where each passage of the query was heard."""
+
+    id: int
+    path: str
+    title: str
+    score: float
+    duration_s: float
+    moments: list[Moment]
+
+
+@dataclass(frozen=True)
+class TextHit:
+    """One stored text of an answer; ``song`` is the id of the song that it came with."""
+
+    id: int
+    text: str
+    score: float
+    song: int | None
+
+
+class Hits(list[Hit]):
+    """An answer: a list, with ``exact``, ``bound_gap`` and ``scored`` of :class:`Ranking`."""
+
+    def __init__(self, hits: Iterable[Hit], ranking: Ranking, passages: list[str]):
+        super().__init__(hits)
+        self.exact, self.bound_gap = ranking.exact, ranking.bound_gap
+        self.scored = ranking.scored
+        self.passages = passages

@@ -41,6 +41,7 @@ lint: $(READY_DEV)
 	$(BIN)/mypy
 
 bench: $(READY_DEV)
+	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.search
 
 clean:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"longplay {version('longplay')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = _command(commands, "add", "add audio files, folders or manifests; makes the library")
     add.add_argument("paths", nargs="+", help="folders, audio files, or .jsonl manifests")

@@ -34,9 +34,18 @@ def build_net(
     if settings["init"]:
         path = None if settings["init"] == "default" else settings["init"]
         start = load_model(path).net
-        config = replace(start.config, pooling=fusion["pooling"], dropout=fusion["dropout"])
-        net = CoLLAP(config)
-        net.load_state_dict(start.state_dict())
+        head = start.config.captioner
+        if head is not None:
+            head = extend_vocabulary(head, vocabulary(start.text))
+        net = CoLLAP(
+            replace(
+                start.config,
+                pooling=fusion["pooling"],
+                dropout=fusion["dropout"],
+                captioner=head,
+            )
+        )
+        _copy_weights(start, net)
         return net
     head = None
     if settings["captioner"]:
@@ -45,6 +54,24 @@ def build_net(
     return CoLLAP(
         ModelConfig(encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion)
     )
+
+
+def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> CaptionerConfig:
+    """Put words that the head does not know behind those that it does."""
+    known = set(head.vocabulary)
+    return replace(head, vocabulary=head.vocabulary + tuple(w for w in words if w not in known))
+
+
+def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
+    """Copy all weights; words that only the target knows keep their random start."""
+    state = source.state_dict()
+    name = "captioner.word.weight"
+    if name in state:
+        known = state[name]
+        grown = target.state_dict()[name].clone()
+        grown[: len(known)] = known
+        state[name] = grown
+    target.load_state_dict(state)
 
 
 def caption_vocabulary(manifest: str | Path, text: TextEncoder) -> tuple[int, ...]:

@@ -53,7 +53,8 @@ def _percent(seconds: float, duration_s: float) -> int:
 
 
 def _tidy(text: str) -> str:
-    """Capital letters at the starts of sentences; the tower's vocabulary has lower case only."""
+    """No spaces before signs, capital letters at sentence starts: the tower writes neither."""
     text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r" (?=[,.;:!?])", "", text)
     text = re.sub(r"(?<=\d) - (?=\d)|(?<=\w) - (?=\w)", "-", text)
     return re.sub(r"(^|[.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)

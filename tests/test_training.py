@@ -14,6 +14,7 @@ from tiny import make_net, write_songs
 
 import evaluate
 import train
+from retrieval.build import build_net
 from retrieval.caption_format import format_caption, parse_caption
 from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.batches import TrainSteps, pick_clips
@@ -159,6 +160,20 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, tower: 
     assert set(data["results"]) == {"attention", "mean", "max", "maxsim", "first"}
     assert (out / "recall.png").stat().st_size > 10_000
     assert (tmp_path / "songs.faiss").exists()
+
+
+def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower: Path) -> None:
+    first = make_net(tower)
+    folder = save_checkpoint(first, tmp_path / "c", {}, "")
+    fusion = {"pooling": "attention", "dropout": 0.0}
+    net = build_net({"init": str(folder), "fusion": fusion}, lambda text: (3, 7, 80, 61))
+    old, new = first.captioner, net.captioner
+    assert old is not None
+    assert new is not None
+    assert new.config.vocabulary == (*old.config.vocabulary, 3, 80, 61)
+    assert torch.equal(new.word.weight[: len(old.word.weight)], old.word.weight)
+    assert torch.equal(new.decoder.norm.weight, old.decoder.norm.weight)
+    assert new.encode([7, 61], timed=False)[1:-1] == [old.encode([7], timed=False)[1], 62]
 
 
 @pytest.mark.parametrize("name", ["real", "composed", "smoke"])

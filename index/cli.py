@@ -61,8 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     search = _command(commands, "search", "songs that fit a text")
     search.add_argument("text", help="what the song is like, of any length")
     _answer_options(search)
-    search.add_argument("--mode", default="exact", choices=["exact", "certified"],
-                        help="both give the same, proven answer (exact)")  # fmt: skip
+    search.add_argument("--mode", default="exact", choices=["exact", "certified", "candidates"],
+                        help="exact and certified give the same, proven answer; candidates may "
+                        "miss songs, and says so (exact)")  # fmt: skip
     similar = _command(commands, "similar", "songs that sound like a file")
     similar.add_argument("song", help="an audio file")
     _answer_options(similar)

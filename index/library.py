@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from index.adding import Adder, AddReport
-from index.candidates import mean_vector, write_faiss
+from index.candidates import mean_candidates, write_faiss
 from index.hits import Hit, Hits, TextHit
 from index.lock import writer_lock
 from index.manifest import Manifest
@@ -176,8 +176,11 @@ class Library:
             text: what the song is like.
             k: most songs to return.
             where: SQL expression that songs must meet, such as ``bpm > 120``.
-            mode: ``exact`` or ``certified``; both give the same, proven answer.
-            budget: most songs to score; the answer then says whether it is exact.
+            mode: ``exact`` or ``certified``, both with the same, proven answer; or ``candidates``:
+                only the songs nearest by mean vector are scored, and the answer says whether it
+                is exact.
+            budget: most songs to score with ``certified`` (all by default) or ``candidates``
+                (100, or ten times k where that is more).
             pooling: the model's ``attention``, or a baseline score.
 
         Raises:
@@ -232,11 +235,8 @@ class Library:
         It ranks songs as ``search(..., pooling="mean")`` does, for the query
         ``sum_p passage_weight[p] * passage_emb[p]``.
         """
-        dim = self._store.manifest.dim
-        vectors = [mean_vector(s.clip_emb) for s in self._state.songs]
-        table = np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
-        write_faiss(path, table, [s.record.id for s in self._state.songs])
-        return len(vectors)
+        write_faiss(path, self._state.mean_vectors, [s.record.id for s in self._state.songs])
+        return len(self)
 
     def songs(self, where: str | None = None) -> list[SongRecord]:
         """Records of all songs, or of those that meet an expression."""
@@ -283,22 +283,28 @@ class Library:
         budget: int | None = None,
         pooling: str = "attention",
     ) -> Hits:
-        tau = self._store.manifest.tau
+        tau, state = self._store.manifest.tau, self._state
+        candidates = None
+        if mode == "candidates":
+            vector = query.passage_weight @ query.passage_emb
+            count = max(10 * k, 100) if budget is None else budget
+            candidates = mean_candidates(vector, state.mean_vectors, rows, count)
         ranking = search_songs(
             query.passage_emb,
             query.passage_weight,
-            self._state.clips,
+            state.clips,
             tau,
             k,
             rows=rows,
             mode=mode,
-            balls=self._state.song_balls if mode == "certified" else None,
+            balls=None if mode == "exact" else state.song_balls,
+            candidates=candidates,
             budget=budget,
             pooling=pooling,
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
-            song = self._state.songs[row]
+            song = state.songs[row]
             moments = find_moments(query.passage_emb, song.clip_emb, song.clip_times, tau)
             r = song.record
             hits.append(Hit(r.id, r.path, r.title, float(score), r.duration_s, moments))

@@ -12,7 +12,7 @@ from index.bounds import Balls, song_bounds, text_bounds
 from index.exact import POOLINGS, Ragged, check_finite, fast_scores, pair_score, rounding
 from retrieval.errors import SearchError
 
-MODES = ("exact", "certified")
+MODES = ("exact", "certified", "candidates")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def search_songs(
     rows: np.ndarray | None = None,
     mode: str = "exact",
     balls: Balls | None = None,
+    candidates: np.ndarray | None = None,
     budget: int | None = None,
     pooling: str = "attention",
 ) -> Ranking:
@@ -59,8 +60,10 @@ def search_songs(
         k: how many songs; fewer come back where there are fewer.
         rows: songs to choose from, by number; all by default.
         mode: ``exact`` scores every song; ``certified`` walks songs by falling bound and stops
-            when no other can reach the k-th. Both give the same answer.
-        balls: of the clips, for ``certified``.
+            when no other can reach the k-th. Both give the same answer. ``candidates`` scores the
+            given ones only, and says whether the bounds prove that no other song is better.
+        balls: of the clips, for ``certified`` and ``candidates``.
+        candidates: songs among ``rows`` that an approximate search found.
         budget: most songs that ``certified`` may score; the answer may then be inexact.
         pooling: the design's ``attention``, or a baseline (always scored in full).
 
@@ -76,8 +79,10 @@ def search_songs(
 
     if pooling != "attention":
         return _score_all(score, rows, k)
-    if mode == "certified" and balls is not None:
+    if mode != "exact" and balls is not None:
         bounds = song_bounds(passage_emb, passage_weight, balls)
+        if mode == "candidates" and candidates is not None:
+            return _score_candidates(score, rows, candidates, bounds, k)
         return _walk(score, rows, bounds, k, budget)
     longest = int(np.diff(clips.offsets).max(initial=1))
     slack = rounding(clips.emb.shape[1], tau, longest)
@@ -145,6 +150,22 @@ def _rescore(
         near = rows
     pairs = [(score(int(row)), int(row)) for row in near]
     return _ranking(pairs, k, len(rows))
+
+
+def _score_candidates(
+    score: Callable[[int], float],
+    rows: np.ndarray,
+    candidates: np.ndarray,
+    bounds: np.ndarray,
+    k: int,
+) -> Ranking:
+    """Score candidates; what the bounds leave open for the other rows is the gap."""
+    pairs = [(score(int(row)), int(row)) for row in candidates]
+    others = np.setdiff1d(rows, candidates)
+    if not len(others):
+        return _ranking(pairs, k, len(pairs))
+    kth = sorted((value for value, _ in pairs), reverse=True)[k - 1] if len(pairs) >= k else -np.inf
+    return _ranking(pairs, k, len(pairs), float(bounds[others].max() - kth))
 
 
 def _walk(

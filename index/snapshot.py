@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from index.bounds import Balls, make_balls
+from index.candidates import mean_vector
 from index.catalog import Catalog
 from index.exact import Ragged, stack
 from index.store import Store, StoredSong
@@ -42,6 +43,12 @@ class Snapshot:
     def song_balls(self) -> Balls:
         """Groups of clips for certified search."""
         return make_balls(self.clips)
+
+    @cached_property
+    def mean_vectors(self) -> np.ndarray:
+        """One vector a song, float32 ``[songs, dim]``, for FAISS."""
+        vectors = [mean_vector(s.clip_emb) for s in self.songs]
+        return np.stack(vectors) if vectors else np.zeros((0, self.dim), np.float32)
 
     @cached_property
     def distinct_texts(self) -> np.ndarray:

@@ -76,7 +76,7 @@ def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
 
 def caption_vocabulary(manifest: str | Path, text: TextEncoder) -> tuple[int, ...]:
     """Rising ids of the tower's tokens in the training captions, and of what positions need."""
-    ids: set[int] = set(text.token_ids(" ".join(f"{n} - {n} % :" for n in range(101))))
+    ids: set[int] = set(text.token_ids(" ".join(f"< {n} >" for n in range(101))))
     for song in read_manifest(manifest):
         if song.split in ("train", None):
             for caption in song.captions:

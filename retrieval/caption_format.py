@@ -1,4 +1,4 @@
-"""Captions with positions as one line of text: ``Global text. 0-27 %: A piano opens. ...``."""
+"""Captions with positions as one line of text: ``Global text. <0 27> A piano opens. ...``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from retrieval.data.manifest import Caption
 from retrieval.embedder import CaptionSpan, GeneratedCaption
 
-_SPAN = re.compile(r"(\d{1,3})\s*-\s*(\d{1,3})\s*%\s*:")
+# Angle brackets stand nowhere else, so that a caption's own numbers and dashes are never taken
+# for positions.
+_SPAN = re.compile(r"<\s*(\d{1,3})\s+(\d{1,3})\s*>")
 
 
 def format_caption(caption: Caption, duration_s: float) -> str:
     """A manifest caption as the generator head learns it.
 
-    What is about the whole song comes first, then each section behind its position in percent
+    What is about the whole song comes first, then each section behind its start and end in percent
     (0-100) of the song. A caption without sections is its text.
     """
     if not caption.sections:
@@ -24,7 +26,7 @@ def format_caption(caption: Caption, duration_s: float) -> str:
         rest = rest.replace(section.text, " ", 1)
         start = _percent(section.start_s, duration_s)
         end = max(_percent(section.end_s, duration_s), start + 1)
-        parts.append(f"{start}-{end} %: {section.text.strip()}")
+        parts.append(f"<{start} {end}> {section.text.strip()}")
     return " ".join([" ".join(rest.split()), *parts]).strip()
 
 

@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from retrieval.fusion import attention, similarity
 from retrieval.model import SongState, TextState
 
 
@@ -186,15 +185,3 @@ def _gather(x: Tensor) -> Tensor:
     if x.dtype == torch.bool:
         return _AllGather.apply(x.to(torch.uint8)).bool()
     return _AllGather.apply(x)
-
-
-def attention_mass(texts: TextState, songs: SongState, target: Tensor, tau: float) -> Tensor:
-    """Share of each timed passage's attention that falls on its own section: ``[timed]``, 0..1.
-
-    What :func:`alignment_loss` trains, as a figure to report.
-    """
-    sim = similarity(texts.passage_emb, songs.clip_emb)
-    weight = attention(sim, songs.clip_mask, tau)
-    own = weight.diagonal(dim1=0, dim2=1).permute(2, 0, 1)  # [n, passages, clips]
-    known = target.sum(dim=-1) > 0
-    return (own * (target > 0)).sum(dim=-1)[known]

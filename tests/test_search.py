@@ -189,7 +189,38 @@ def test_a_plain_faiss_file_ranks_as_mean_pooled_search(tmp_path) -> None:
     _, ids = faiss.read_index(str(tmp_path / "songs.faiss")).search(query[None], 30)
     ours = search_songs(q, w, table, 0.1, 30, pooling="mean")
     assert (ids[0] - 100).tolist() == ours.rows.tolist()
-    assert mean_candidates(query, vectors, 40).tolist() == ours.rows.tolist()  # -1 left out
+    everything = np.arange(30)
+    assert mean_candidates(query, vectors, everything, 40).tolist() == ours.rows.tolist()
+    few = np.array([3, 9, 20])
+    assert mean_candidates(query, vectors, few, 40).tolist() == [
+        row for row in ours.rows if row in few
+    ]
+
+
+def test_an_answer_from_candidates_is_called_exact_only_where_it_is() -> None:
+    proven = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        kind = ("random", "one clip", "ties", "negative")[seed % 4]
+        table = make_table(rng, kind, 12, 6)
+        q, w = make_query(rng, kind, 6)
+        best = search_songs(q, w, table, 0.1, 3)
+        found = search_songs(
+            q,
+            w,
+            table,
+            0.1,
+            3,
+            mode="candidates",
+            balls=make_balls(table),
+            candidates=rng.permutation(12)[: rng.integers(1, 13)],
+        )
+        if found.exact:
+            proven += 1
+            assert np.allclose(found.scores, best.scores, atol=1e-12)
+        elif len(found.rows) == 3:
+            assert best.scores[2] <= found.scores[2] + found.bound_gap + 1e-9
+    assert proven > 20
 
 
 def test_faiss_export_refuses_what_faiss_would_take(tmp_path) -> None:

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,7 @@ import pytest
 import torch
 from ddp_worker import gradients
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tiny import make_net, write_songs
 
 import evaluate
@@ -51,8 +57,8 @@ def test_sections_become_targets_over_clips() -> None:
 def test_captions_with_times_are_read_back() -> None:
     sections = (Section(0, 30, "A piano opens."), Section(30, 100, "Strings end it."))
     line = format_caption(Caption("Calm. A piano opens. Strings end it.", "human", sections), 100)
-    assert line == "Calm. 0-30 %: A piano opens. 30-100 %: Strings end it.".replace("100", "99")
-    read = parse_caption(line.lower().replace("-", " - "), 200)
+    assert line == "Calm. <0 30> A piano opens. <30 99> Strings end it."
+    read = parse_caption(line.lower().replace("<", "< ").replace(">", " >"), 200)
     assert read.text == "Calm. A piano opens. Strings end it."
     assert [(s.start_s, s.end_s) for s in read.spans] == [(0, 60), (60, 198)]
 
@@ -160,6 +166,34 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, tower: 
     assert set(data["results"]) == {"attention", "mean", "max", "maxsim", "first"}
     assert (out / "recall.png").stat().st_size > 10_000
     assert (tmp_path / "songs.faiss").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_it_had_not(tmp_path: Path, tower: Path) -> None:
+    write_songs(tmp_path, 9)
+    whole = train.run(smoke(tmp_path, tower, "a", "steps=12", "scheduler.total_steps=12"))
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, train\nfrom omegaconf import OmegaConf\n"
+        "train.run(OmegaConf.load(sys.argv[1]))\n"
+    )
+    settings = smoke(tmp_path, tower, "b", "steps=12", "scheduler.total_steps=12")
+    OmegaConf.save(settings, tmp_path / "b.yaml")
+    last = tmp_path / "b" / "smoke" / "last.ckpt"
+    environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parent)}
+    process = subprocess.Popen([sys.executable, script, tmp_path / "b.yaml"], env=environment)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not last.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stopped = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < stopped < 12
+    resumed = train.run(settings)
+    one, two = (torch.load(f.parent / "last.ckpt", weights_only=True) for f in (whole, resumed))
+    assert one["global_step"] == two["global_step"] == 12
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][name]), name
 
 
 def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower: Path) -> None:

@@ -12,7 +12,7 @@ import lightning as L
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from retrieval.build import build_net, caption_vocabulary, load_songs
+from retrieval.build import build_net, caption_vocabulary, has_times, load_songs
 from retrieval.card import make_card
 from retrieval.checkpoint import save_checkpoint
 from retrieval.data.batches import TrainSteps
@@ -48,7 +48,11 @@ def run(cfg: DictConfig) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(cfg, out / "config.yaml", resolve=True)
-    net = build_net(settings, lambda text: caption_vocabulary(cfg.data.manifest, text))
+    net = build_net(
+        settings,
+        lambda text: caption_vocabulary(cfg.data.manifest, text),
+        has_times(cfg.data.manifest),
+    )
     songs = load_songs(cfg.data.manifest, cfg.data.cache, net, show_progress=True)
     net.train()  # Lightning keeps the mode that it finds
     train = [s for s in songs if s.song.split in ("train", None)]

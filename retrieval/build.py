@@ -18,13 +18,16 @@ from retrieval.model import CoLLAP, ModelConfig
 
 
 def build_net(
-    settings: Mapping[str, Any], vocabulary: Callable[[TextEncoder], tuple[int, ...]]
+    settings: Mapping[str, Any],
+    vocabulary: Callable[[TextEncoder], tuple[int, ...]],
+    timed: bool = True,
 ) -> CoLLAP:
     """The network of a training run: of its settings, or of the checkpoint in ``init``.
 
     Args:
         settings: resolved configuration of ``train.py``.
         vocabulary: text encoder -> token ids that the generator head may write.
+        timed: whether it shall write positions.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -36,7 +39,7 @@ def build_net(
         start = load_model(path).net
         head = start.config.captioner
         if head is not None:
-            head = extend_vocabulary(head, vocabulary(start.text))
+            head = replace(extend_vocabulary(head, vocabulary(start.text)), timed=timed)
         net = CoLLAP(
             replace(
                 start.config,
@@ -50,7 +53,7 @@ def build_net(
     head = None
     if settings["captioner"]:
         words = vocabulary(build_text_encoder(settings["text"]))
-        head = CaptionerConfig(vocabulary=words, **settings["captioner"])
+        head = CaptionerConfig(vocabulary=words, timed=timed, **settings["captioner"])
     return CoLLAP(
         ModelConfig(encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion)
     )
@@ -82,6 +85,16 @@ def caption_vocabulary(manifest: str | Path, text: TextEncoder) -> tuple[int, ..
             for caption in song.captions:
                 ids.update(text.token_ids(format_caption(caption, 100.0)))
     return tuple(sorted(ids))
+
+
+def has_times(manifest: str | Path) -> bool:
+    """Whether a caption of a training song says when something happens."""
+    return any(
+        caption.sections
+        for song in read_manifest(manifest)
+        if song.split in ("train", None)
+        for caption in song.captions
+    )
 
 
 def load_songs(

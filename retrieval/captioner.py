@@ -28,6 +28,7 @@ class CaptionerConfig:
         heads: attention heads.
         max_tokens: longest caption.
         dropout: everywhere.
+        timed: whether captions are written with positions; False where none were trained.
     """
 
     vocabulary: tuple[int, ...] = ()
@@ -36,6 +37,7 @@ class CaptionerConfig:
     heads: int = 4
     max_tokens: int = 224
     dropout: float = 0.1
+    timed: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
@@ -114,19 +116,18 @@ class Captioner(nn.Module):
         return total, (target != PAD).sum()
 
     @torch.no_grad()
-    def generate(self, clip_state: Tensor, timed: bool = True, no_repeat: int = 6) -> list[int]:
+    def generate(self, clip_state: Tensor, no_repeat: int = 6) -> list[int]:
         """Write one caption greedily.
 
         Args:
             clip_state: ``[clips, dim]`` of one song.
-            timed: ask for a caption with positions.
             no_repeat: no run of this many words is written twice.
 
         Returns:
             Tower token ids.
         """
         mask = torch.ones(1, len(clip_state), dtype=torch.bool, device=clip_state.device)
-        ids = [TIMED if timed else PLAIN]
+        ids = [TIMED if self.config.timed else PLAIN]
         while len(ids) <= self.config.max_tokens:
             batch = torch.tensor([ids], device=clip_state.device)
             logits = self(batch, clip_state[None], mask)[0, -1]

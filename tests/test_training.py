@@ -200,10 +200,11 @@ def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower:
     first = make_net(tower)
     folder = save_checkpoint(first, tmp_path / "c", {}, "")
     fusion = {"pooling": "attention", "dropout": 0.0}
-    net = build_net({"init": str(folder), "fusion": fusion}, lambda text: (3, 7, 80, 61))
+    net = build_net({"init": str(folder), "fusion": fusion}, lambda text: (3, 7, 80, 61), False)
     old, new = first.captioner, net.captioner
     assert old is not None
     assert new is not None
+    assert not new.config.timed
     assert new.config.vocabulary == (*old.config.vocabulary, 3, 80, 61)
     assert torch.equal(new.word.weight[: len(old.word.weight)], old.word.weight)
     assert torch.equal(new.decoder.norm.weight, old.decoder.norm.weight)

@@ -1,4 +1,6 @@
-"""The fusion score, its attention and its bounds (design section 2.5 and 3): pure functions.
+"""The fusion score and its attention (design section 2.5): pure functions.
+
+Bounds of the score, for search, are in ``index/bounds.py``.
 
 Shapes: I texts, P passages, J songs, C clips, D = dim. Masks are True where an entry is real.
 A text's real passages have weights that sum to 1; a song has at least one real clip.
@@ -102,38 +104,3 @@ def mean_clip(clip_emb: Tensor, clip_mask: Tensor) -> Tensor:
     weight = clip_mask.to(clip_emb.dtype)
     total = torch.einsum("jc,jcd->jd", weight, clip_emb)
     return F.normalize(total / weight.sum(dim=1, keepdim=True).clamp(min=1), dim=-1)
-
-
-def song_bound(
-    passage_emb: Tensor, passage_weight: Tensor, clip_emb: Tensor, clip_mask: Tensor
-) -> Tensor:
-    """MaxSim, the upper bound ``U[I, J]`` of the fusion score at any tau (design section 3)."""
-    sim = mask_clips(similarity(passage_emb, clip_emb), clip_mask)
-    return torch.einsum("ijp,ip->ij", sim.amax(dim=-1), passage_weight)
-
-
-def centroid_bound(
-    passage_emb: Tensor,
-    passage_weight: Tensor,
-    centroid: Tensor,
-    radius: Tensor,
-    group_mask: Tensor,
-) -> Tensor:
-    """Upper bound of the fusion score from groups of clips: centroid ``m_k`` and radius ``r_k``.
-
-    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``, where every clip of group k lies within
-    ``r_k`` of ``m_k`` (Cauchy-Schwarz; design section 3).
-
-    Args:
-        passage_emb: ``[I, P, D]``.
-        passage_weight: ``[I, P]``, 0 on padding.
-        centroid: ``[J, K, D]``, not necessarily unit.
-        radius: ``[J, K]``, Euclidean.
-        group_mask: bool ``[J, K]``.
-
-    Returns:
-        ``[I, J]``, never below :func:`fused_score` but for rounding.
-    """
-    norm = passage_emb.norm(dim=-1)
-    reach = similarity(passage_emb, centroid) + norm[:, None, :, None] * radius[None, :, None, :]
-    return torch.einsum("ijp,ip->ij", mask_clips(reach, group_mask).amax(dim=-1), passage_weight)

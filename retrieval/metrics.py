@@ -55,11 +55,6 @@ def recall_at(gains: np.ndarray, k: int, total: int) -> float:
     return float((gains[:k] > 0).sum() / total) if total else 0.0
 
 
-def hit_at(gains: np.ndarray, k: int) -> float:
-    """1 where the first k hold a relevant item (``R@k`` of retrieval tables)."""
-    return float((gains[:k] > 0).any())
-
-
 def reciprocal_rank(gains: np.ndarray) -> float:
     """1 / rank of the first relevant item, 0 without one."""
     found = np.flatnonzero(gains > 0)

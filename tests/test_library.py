@@ -235,8 +235,7 @@ def test_killed_in_the_middle_of_add(tmp_path: Path, music: Path) -> None:
         (music / f"{i}.mp3").write_bytes(f"song {i}".encode())
     script = tmp_path / "add.py"
     script.write_text(
-        "import sys, time\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import time\n"
         "from fake_embedder import FakeEmbedder\n"
         "from index import Library\n"
         "class Slow(FakeEmbedder):\n"
@@ -246,7 +245,8 @@ def test_killed_in_the_middle_of_add(tmp_path: Path, music: Path) -> None:
         f"library = Library.create({str(tmp_path / 'k.lp')!r}, Slow())\n"
         f"library.add([{str(music)!r}])\n"
     )
-    process = subprocess.Popen([sys.executable, str(script)])
+    beside = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, str(script)], env=beside)
     manifest = tmp_path / "k.lp" / "manifest.json"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -15,6 +15,8 @@ from retrieval.errors import ManifestError
 
 KINDS = ("human", "generated")
 SPLITS = ("train", "val", "test")
+#: What a caption is for; empty where nobody said.
+FORMS = ("", "short", "long", "timed", "query")
 _FIELDS = {"id", "audio", "captions", "tags", "split", "licence", "title", "meta"}
 # A line holds a song's texts, not its audio; a longer one is not a manifest.
 _MAX_LINE_BYTES = 1 << 20
@@ -32,12 +34,30 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Negative:
+    """A caption with one fact made false; ``change`` says which, such as ``swap`` or ``tempo``."""
+
+    text: str
+    change: str
+
+
+@dataclass(frozen=True)
 class Caption:
-    """One text about one song; ``kind`` says who wrote it: ``human`` or ``generated``."""
+    """One text about one song.
+
+    Attributes:
+        text: the words.
+        kind: who wrote it, ``human`` or ``generated``.
+        sections: stretches of the song that parts of the text are about.
+        form: what it is for, one of :data:`FORMS`.
+        negatives: the same text with one fact made false.
+    """
 
     text: str
     kind: str = "human"
     sections: tuple[Section, ...] = ()
+    form: str = ""
+    negatives: tuple[Negative, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +151,10 @@ def _caption_to_json(caption: Caption) -> dict[str, Any]:
         row["sections"] = [
             {"start_s": s.start_s, "end_s": s.end_s, "text": s.text} for s in caption.sections
         ]
+    if caption.form:
+        row["form"] = caption.form
+    if caption.negatives:
+        row["negatives"] = [{"text": n.text, "change": n.change} for n in caption.negatives]
     return row
 
 
@@ -191,12 +215,24 @@ def _parse_caption(row: Any, where: str) -> Caption:
     kind = row.get("kind", "human")
     if kind not in KINDS:
         raise ManifestError(f"{where}: kind is {kind!r}, expected one of {KINDS}")
+    form = row.get("form", "")
+    if form not in FORMS:
+        raise ManifestError(f"{where}: form is {form!r}, expected one of {FORMS}")
     sections = _typed(row, "sections", list, where, [])
+    negatives = _typed(row, "negatives", list, where, [])
     return Caption(
         text=_required_text(row, "text", where),
         kind=kind,
         sections=tuple(_parse_section(s, f"{where}, sections") for s in sections),
+        form=form,
+        negatives=tuple(_parse_negative(n, f"{where}, negatives") for n in negatives),
     )
+
+
+def _parse_negative(row: Any, where: str) -> Negative:
+    if not isinstance(row, dict):
+        raise ManifestError(f"{where}: got {row!r}, expected an object with 'text' and 'change'")
+    return Negative(_required_text(row, "text", where), _required_text(row, "change", where))
 
 
 def _parse_section(row: Any, where: str) -> Section:

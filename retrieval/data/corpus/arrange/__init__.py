@@ -1,0 +1,1 @@
+"""Songs from MIDI files and from annotated chords."""

@@ -1,0 +1,1 @@
+"""What is true of a song, put into words."""

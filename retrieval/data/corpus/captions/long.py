@@ -1,0 +1,250 @@
+"""The long caption: the whole song, then every section in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from retrieval.data.corpus.captions import words as w
+from retrieval.data.corpus.captions.grammar import join, say, sentence, the, verb
+from retrieval.data.corpus.captions.grammar import words as count_words
+from retrieval.data.corpus.facts import SectionFacts, SongFacts
+from retrieval.data.corpus.theory import key_name
+from retrieval.data.manifest import Caption, Section
+
+MIN_WORDS, MAX_WORDS = 150, 400
+_MOST_CHORDS = 8
+
+
+def long_caption(facts: SongFacts, seed: str) -> Caption:
+    """150 to 400 words; says more of each section where the song has few of them."""
+    caption = _write(facts, seed, 1)
+    for detail in (2, 3, 4):
+        if count_words(caption.text) >= MIN_WORDS:
+            break
+        caption = _write(facts, seed, detail)
+    if count_words(caption.text) > MAX_WORDS:
+        caption = _write(facts, seed, 0)
+    return caption
+
+
+def _write(facts: SongFacts, seed: str, detail: int) -> Caption:
+    # Each sentence has its own source of chance, so that one changed fact changes nothing else.
+    sentences = [_overall(facts, random.Random(f"{seed} overall"), detail)]
+    sections = []
+    clock = random.Random(f"{seed} clock").random() < 0.3
+    for number, section in enumerate(facts.sections):
+        rng = random.Random(f"{seed} section {number}")
+        text = _section(facts, number, section, rng, detail, clock)
+        sections.append(Section(round(section.start_s, 3), round(section.end_s, 3), text))
+        sentences.append(text)
+    return Caption(" ".join(sentences), "generated", tuple(sections), "long")
+
+
+def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
+    style = w.style_phrase(facts, rng)
+    tempo = w.tempo_phrase(facts.bpm, rng) if facts.bpm else ""
+    key = w.key_phrase(facts.key, rng) if facts.key else ""
+    who = join(facts.instruments)
+    first = say(
+        rng,
+        "{This is <style>, <tempo> and <key>|<style> <key>, <tempo>|We hear <style> <tempo>, <key>"
+        "|The track is <style>, played <tempo> <key>|Here is <style> <key>, played <tempo>}",
+        style=style, tempo=tempo or "at a free pace", key=key or "with an open tonality",
+    )  # fmt: skip
+    scoring = say(
+        rng,
+        "{It is scored for <who>|The instruments are <who>|The sound is made of <who>"
+        "|<who> make up the arrangement|In the arrangement there are <who>}"
+        if len(facts.instruments) > 1
+        else "{It is played by <who> alone|<who> is all there is|The only sound is <who>}",
+        who=who,
+    )
+    sentences = [first, scoring]
+    if facts.metre and (facts.metre != "4/4" or rng.random() < 0.4):
+        metre = rng.choice(w.METRES.get(facts.metre, (f"in {facts.metre}",)))
+        sentences.append(say(rng, "{The music moves|It is|The beat is felt} <m>", m=metre))
+    if not facts.steady and detail:
+        sentences.append(say(rng, "{The tempo is not the same throughout|The tempo changes}"))
+    if detail > 1 or rng.random() < 0.5:
+        sentences.append(_arc(facts, rng))
+    return " ".join(sentence(s) for s in sentences)
+
+
+def _arc(facts: SongFacts, rng: random.Random) -> str:
+    """The shape of the whole: where it is loudest and softest."""
+    loudest = max(facts.sections, key=lambda s: s.loudness_db)
+    softest = min(facts.sections, key=lambda s: s.loudness_db)
+    return say(
+        rng,
+        "{It lasts <len> and is loudest <loud>, quietest <soft>"
+        "|Over <len> the energy peaks <loud> and is lowest <soft>"
+        "|In its <len> the strongest moment comes <loud> and the softest <soft>}",
+        len=f"{w.minutes(facts.duration_s)} minutes",
+        loud=_place(loudest, facts), soft=_place(softest, facts),
+    )  # fmt: skip
+
+
+def _place(section: SectionFacts, facts: SongFacts) -> str:
+    middle = (section.start_s + section.end_s) / 2 / facts.duration_s
+    for limit, words in ((0.2, "near the start"), (0.42, "in the first half"),
+                         (0.58, "around the middle"), (0.8, "in the second half")):  # fmt: skip
+        if middle < limit:
+            return words
+    return "near the end"
+
+
+def _section(
+    facts: SongFacts, number: int, section: SectionFacts, rng: random.Random, detail: int,
+    clock: bool,
+) -> str:  # fmt: skip
+    last = number == len(facts.sections) - 1
+    event = _opening(section, rng) if number == 0 else _event(section, rng)
+    name = _ordinal(section, w.function_name(section, rng))
+    # The same number of draws whatever the facts are: a changed fact changes no other choice.
+    level, change = rng.choice(w.LEVELS[section.level]), rng.choice(w.CHANGES[section.change])
+    dynamics = change if number and rng.random() < 0.6 else level
+    when = f"at {w.minutes(section.start_s)}" if clock and number else ""
+    templates = _FIRST if number == 0 else _LAST if last else _MIDDLE
+    text = say(
+        rng, rng.choice(templates), name=name, event=event, how=dynamics,
+        when=f" {when}" if when else "",
+    )  # fmt: skip
+    sentences = [text, *_details(facts, number, section, rng)[: (1, 2, 3, 4, 6)[detail]]]
+    return " ".join(sentence(s) for s in sentences)
+
+
+def _ordinal(section: SectionFacts, name: str) -> str:
+    if section.times == 0 or not section.function:
+        return name if section.function else "next part"
+    return f"{('second', 'third', 'fourth', 'fifth')[min(section.times, 4) - 1]} {name}"
+
+
+def _opening(section: SectionFacts, rng: random.Random) -> str:
+    names = section.instruments
+    if len(names) == 1:
+        return say(rng, "{<x> alone|only <x>|solo <x>}", x=names[0])
+    if section.lead:
+        rest = [n for n in names if n != section.lead]
+        return say(
+            rng, "{<lead> over <rest>|<lead>, accompanied by <rest>|a tune on <lead> with <rest>}",
+            lead=section.lead, rest=join(rest),
+        )  # fmt: skip
+    return say(rng, "{<x>|<x> together|<x> without a melody on top}", x=join(names))
+
+
+def _event(section: SectionFacts, rng: random.Random) -> str:
+    """Who plays now, told as a change: all players are named, and of the others those that stop."""
+    enters, leaves = section.enters, section.leaves
+    stays = tuple(n for n in section.instruments if n not in enters)
+    if not stays:
+        return say(
+            rng, "{<new> <take> over|<new> <take> the place of everything before"
+            "|now <new> <be> heard}",
+            new=the(enters), take=verb(enters, "take"), be=verb(enters, "be"),
+        )  # fmt: skip
+    slots = {
+        "new": join(enters), "the_new": the(enters) if enters else "", "old": join(leaves),
+        "the_old": the(leaves) if leaves else "", "rest": join(stays), "the_rest": the(stays),
+    }  # fmt: skip
+    slots |= {f"old_{v}": verb(leaves, v) if leaves else "" for v in ("drop", "stop", "give")}
+    slots |= {f"new_{v}": verb(enters, v) if enters else "" for v in ("join", "come", "replace")}
+    slots |= {f"rest_{v}": verb(stays, v) for v in ("be", "remain", "go", "stay", "play")}
+    return say(rng, _EVENTS[bool(enters), bool(leaves)], **slots)
+
+
+_FIRST = (
+    "It {opens|begins|starts} with <event>, <how>",
+    "The <name> {is for|features} <event>, <how>",
+    "{At first|To begin with}, in the <name>, we hear <event>, <how>",
+)
+_MIDDLE = (
+    "{In|For|With} the <name><when>, <event>, <how>",
+    "{Then comes|Next comes|After that comes} the <name><when>: <event>, <how>",
+    "The <name> {follows|comes next}<when>; <event>, <how>",
+    "<event> {in|for} the <name><when>, <how>",
+)
+_LAST = (
+    "{It ends with|It closes with|The song ends on} the <name><when>: <event>, <how>",
+    "{At the end|To finish|In the end}<when>, in the <name>, <event>, <how>",
+    "The <name> {closes the piece|brings it to an end}<when>; <event>, <how>",
+)
+_EVENTS = {
+    (False, False): "{<the_rest> <rest_go> on|<the_rest> <rest_play> on unchanged"
+                    "|nothing enters or leaves, and <rest> <rest_stay>}",
+    (True, False): "{<the_new> <new_join> <rest>|<the_new> <new_come> in on top of <rest>"
+                   "|<the_rest> <rest_be> joined by <new>"
+                   "|<the_new> <new_come> in, with <rest> below}",
+    (False, True): "{<the_old> <old_drop> out, leaving <rest>|<the_old> <old_stop> and only <rest>"
+                   " <rest_remain>|without <old>, <rest> <rest_be> left"
+                   "|the texture thins out to <rest>}",
+    (True, True): "{<the_old> <old_give> way to <new>, while <rest> <rest_stay>"
+                  "|<the_new> <new_replace> <old> next to <rest>"
+                  "|<the_old> <old_drop> out and <the_new> <new_come> in, over <rest>}",
+}  # fmt: skip
+
+
+def _details(facts: SongFacts, number: int, section: SectionFacts, rng: random.Random) -> list[str]:
+    """What else can be said, the most striking first."""
+    before = facts.sections[number - 1] if number else None
+    found = [rng.choice(w.MARKS[mark]) for mark in sorted(section.marks) if mark in w.MARKS]
+    if before and before.key != section.key and section.key:
+        found.append(f"The key changes to {key_name(*section.key)}")
+    if before and section.bpm and before.bpm and section.bpm != before.bpm:
+        faster = "picks up" if section.bpm > before.bpm else "drops"
+        found.append(f"The tempo {faster} to {round(section.bpm)} BPM")
+    rest: list[Callable[[], str]] = [
+        lambda: _melody(section, number, rng), lambda: _harmony(section, rng),
+        lambda: _motion(section, before, rng),
+        lambda: _register(section, before, rng),
+    ]  # fmt: skip
+    rng.shuffle(rest)
+    return found + [text for make in rest if (text := make())]
+
+
+def _motion(section: SectionFacts, before: SectionFacts | None, rng: random.Random) -> str:
+    """How the notes move, where that is new."""
+    if not section.motion or (before and before.motion == section.motion):
+        return ""
+    return rng.choice(w.MOTIONS[section.motion])
+
+
+def _melody(section: SectionFacts, number: int, rng: random.Random) -> str:
+    if not section.lead and not number:
+        return ""
+    if not section.lead:
+        return say(rng, "{There is no lead melody here|No tune is played on top}")
+    tune = (
+        "{a tune heard earlier|the tune from before|the familiar melody}"
+        if section.returns
+        else "{the melody|a new tune|the lead line}"
+    )
+    return say(
+        rng, "{The <lead> <play> " + tune + "|The melody is on <lead>}",
+        lead=section.lead, play=verb([section.lead], "play"),
+    )  # fmt: skip
+
+
+def _harmony(section: SectionFacts, rng: random.Random) -> str:
+    chords = tuple(
+        name for i, name in enumerate(section.chords) if not i or section.chords[i - 1] != name
+    )
+    if not chords:
+        return ""
+    if len(chords) == 1:
+        return say(rng, "{The harmony stays on <c>|It rests on a single chord, <c>}", c=chords[0])
+    if len(chords) > _MOST_CHORDS:
+        return say(rng, "{The harmony takes a path of <n> chords|It moves through <n> chords}",
+                   n=str(len(chords)))  # fmt: skip
+    return say(
+        rng, "{The chords are <c>|The harmony {circles through|moves through|goes round} <c>"
+        "|Underneath, the chords {run|go} <c>}", c=join(chords),
+    )  # fmt: skip
+
+
+def _register(section: SectionFacts, before: SectionFacts | None, rng: random.Random) -> str:
+    if not before or not before.pitch or not section.pitch or abs(section.pitch - before.pitch) < 5:
+        return ""
+    higher = section.pitch > before.pitch
+    where = "{higher|in a higher register|further up}" if higher else "{lower|in a lower register}"
+    return say(rng, "{The notes lie|Everything sits|The playing is} " + where + " than before")

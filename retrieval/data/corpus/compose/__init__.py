@@ -1,0 +1,1 @@
+"""Songs composed from seeds."""

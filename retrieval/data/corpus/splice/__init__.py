@@ -1,0 +1,1 @@
+"""Songs joined from captioned clips."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from index.candidates import mean_vector, write_faiss
 from retrieval.build import load_songs
 from retrieval.checkpoint import load_model
-from retrieval.data.manifest import manifest_digest
+from retrieval.data.manifest import FORMS, KINDS, manifest_digest
 from retrieval.errors import LongplayError, ManifestError
 from retrieval.evaluation import evaluate_scores
 from retrieval.report import plot_recall, print_report, write_json
@@ -29,10 +29,11 @@ def run(cfg: DictConfig) -> Path:
         keep=lambda song: bool(song.captions) and cfg.split in ("all", song.split),
         show_progress=True,
     )
-    if cfg.captions not in ("all", "human", "generated"):
-        raise ManifestError(f"captions: got {cfg.captions!r}, expected all, human or generated")
+    kinds = ("all", *KINDS, *FORMS[1:])
+    if cfg.captions not in kinds:
+        raise ManifestError(f"captions: got {cfg.captions!r}, expected one of {', '.join(kinds)}")
     scores, text_song, captions = score_songs(
-        model, songs, list(cfg.poolings), lambda c: cfg.captions in ("all", c.kind)
+        model, songs, list(cfg.poolings), lambda c: cfg.captions in ("all", c.kind, c.form)
     )
     relevant = relevance(captions, text_song, songs)
     results = {

@@ -85,6 +85,7 @@ def run(cfg: DictConfig) -> Path:
         cfg.seed,
         trainer.global_rank,
         trainer.world_size,
+        instantiate(cfg.data.augment),
     )
     module = LitCoLLAP(
         net,

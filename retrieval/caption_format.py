@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from retrieval.data.augment import TIME_LABEL
 from retrieval.data.manifest import Caption
 from retrieval.embedder import CaptionSpan, GeneratedCaption
 
@@ -27,6 +28,8 @@ def format_caption(caption: Caption, duration_s: float) -> str:
         start = _percent(section.start_s, duration_s)
         end = max(_percent(section.end_s, duration_s), start + 1)
         parts.append(f"<{start} {end}> {section.text.strip()}")
+    if caption.form == "timed":
+        rest = TIME_LABEL.sub(" ", rest)
     return " ".join([" ".join(rest.split()), *parts]).strip()
 
 

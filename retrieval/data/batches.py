@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from retrieval.caption_format import format_caption
 from retrieval.captioner import PAD
+from retrieval.data.augment import Augment, SongView, draw_view
 from retrieval.data.cache import CachedSong
+from retrieval.data.manifest import Caption
 from retrieval.data.views import TextView, random_view
 from retrieval.errors import ConfigError
 from retrieval.model import CoLLAP, SongBatch, song_places
@@ -39,6 +42,22 @@ class TrainBatch:
     caption_ids: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """One song and one text of a step, before they are put together."""
+
+    song_id: str
+    prepared: Tensor
+    filled: Tensor
+    position: np.ndarray
+    place: Tensor
+    text: TextView
+    caption_ids: list[int] | None
+
+
+_AS_IT_IS = Augment()
+
+
 class TrainSteps(Dataset[TrainBatch]):
     """Step number -> batch.
 
@@ -54,6 +73,7 @@ class TrainSteps(Dataset[TrainBatch]):
         seed: of everything.
         rank: number of this process.
         world: how many processes there are.
+        augment: how often a song is seen otherwise than whole and in order.
     """
 
     def __init__(
@@ -65,6 +85,7 @@ class TrainSteps(Dataset[TrainBatch]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        augment: Augment = _AS_IT_IS,
     ):
         self.songs = [s for s in songs if s.song.captions]
         if len(self.songs) < 2:
@@ -75,7 +96,7 @@ class TrainSteps(Dataset[TrainBatch]):
         self.batch_size = min(batch_size, len(self.songs) // world * world)
         if self.batch_size < 2:
             raise ConfigError(f"data.batch_size: got {batch_size}, expected at least 2")
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.augment = rank, world, augment
 
     def __getitem__(self, step: int) -> TrainBatch:
         """This process's share of one step."""
@@ -104,55 +125,59 @@ class TrainSteps(Dataset[TrainBatch]):
         rng = np.random.default_rng([self.seed, 1, number])
         return [i for g in rng.permutation(len(lists)) for i in lists[g]]
 
-    def _sample(self, step: int, i: int) -> tuple[CachedSong, Tensor, np.ndarray, TextView]:
+    def _sample(self, step: int, i: int) -> _Sample:
         cached = self.songs[i]
         rng = np.random.default_rng([self.seed, 2, step, i])
-        rows = pick_clips(len(cached.times), self.train_clips, rng)
-        view = random_view(cached.song, self.net.split, cached.times[rows], rng)
+        captions = cached.song.captions
+        song = draw_view(cached.times.numpy(), cached.duration_s, captions, self.augment, rng)
+        position = pick_clips(len(song.clips), self.train_clips, rng)
+        times = torch.from_numpy(song.times_s[position])
+        text = random_view(song.captions, self.net.split, times, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        prepared = self.net.audio.augment(cached.prepared(rows.tolist()), generator)
-        return cached, prepared, rows, view
+        clips = song.clips[position].tolist()
+        prepared = self.net.audio.augment(cached.prepared(clips), generator)
+        place = song_places(times, song.duration_s)
+        head = self._caption_ids(song, text.caption)
+        return _Sample(cached.song.id, prepared, cached.filled[clips], position, place, text, head)
 
-    def _collate(
-        self, samples: list[tuple[CachedSong, Tensor, np.ndarray, TextView]]
-    ) -> TrainBatch:
-        n, clips = len(samples), max(len(rows) for _, _, rows, _ in samples)
-        passages = max(len(view.passages) for *_, view in samples)
+    def _collate(self, samples: list[_Sample]) -> TrainBatch:
+        n, clips = len(samples), max(len(s.position) for s in samples)
+        passages = max(len(s.text.passages) for s in samples)
         mask = torch.zeros(n, clips, dtype=torch.bool)
         position = torch.zeros(n, clips, dtype=torch.int64)
         place = torch.zeros(n, clips, 2)
         target = torch.zeros(n, passages, clips)
-        for i, (cached, _, rows, view) in enumerate(samples):
-            mask[i, : len(rows)] = True
-            position[i, : len(rows)] = torch.from_numpy(rows)
-            place[i, : len(rows)] = song_places(cached.times[rows], cached.duration_s)
-            target[i, : len(view.passages), : len(rows)] = view.target
+        for i, sample in enumerate(samples):
+            heard = len(sample.position)
+            mask[i, :heard] = True
+            position[i, :heard] = torch.from_numpy(sample.position)
+            place[i, :heard] = sample.place
+            target[i, : len(sample.text.passages), :heard] = sample.text.target
         songs = SongBatch(
-            torch.cat([prepared for _, prepared, _, _ in samples]),
-            torch.cat([cached.filled[rows] for cached, _, rows, _ in samples]),
+            torch.cat([s.prepared for s in samples]),
+            torch.cat([s.filled for s in samples]),
             mask,
             position,
             place,
         )
+        rows = [torch.tensor(s.caption_ids) for s in samples if s.caption_ids is not None]
         return TrainBatch(
             songs,
-            [view.passages for *_, view in samples],
+            [s.text.passages for s in samples],
             target,
-            torch.tensor([text_key(cached.song.id) for cached, *_ in samples]),
-            torch.tensor([text_key(view.caption.text) for *_, view in samples]),
-            self._caption_ids([(cached, view) for cached, _, _, view in samples]),
+            torch.tensor([text_key(s.song_id) for s in samples]),
+            torch.tensor([text_key(s.text.caption.text) for s in samples]),
+            pad_sequence(rows, batch_first=True, padding_value=PAD) if rows else None,
         )
 
-    def _caption_ids(self, pairs: list[tuple[CachedSong, TextView]]) -> Tensor | None:
+    def _caption_ids(self, song: SongView, caption: Caption) -> list[int] | None:
+        """What the generator head learns to write: the timed caption where a song has one."""
         head = self.net.captioner
         if head is None:
             return None
-        rows = []
-        for cached, view in pairs:
-            line = format_caption(view.caption, cached.duration_s)
-            ids = head.encode(self.net.text.token_ids(line), timed=bool(view.caption.sections))
-            rows.append(torch.tensor(ids))
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+        wanted = next((c for c in song.captions if c.form == "timed"), caption)
+        line = format_caption(wanted, song.duration_s)
+        return head.encode(self.net.text.token_ids(line), timed=bool(wanted.sections))
 
 
 class StepSampler(Sampler[int]):

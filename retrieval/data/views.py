@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.data.manifest import Caption, Song
+from retrieval.data.augment import one_form
+from retrieval.data.manifest import Caption
 from retrieval.losses import section_target
 from retrieval.text import Passage
 
@@ -40,7 +41,7 @@ def full_view(caption: Caption, split: Split, clip_times: Tensor) -> TextView:
 
 
 def random_view(
-    song: Song,
+    captions: Sequence[Caption],
     split: Split,
     clip_times: Tensor,
     rng: np.random.Generator,
@@ -49,19 +50,21 @@ def random_view(
 ) -> TextView:
     """A random text about a song: one caption or two, whole or with passages left out.
 
-    Short queries and whole descriptions are both met in use, so both are trained.
+    Short queries and whole descriptions are both met in use, so both are trained, and equally
+    often: a form is drawn first, then captions of it.
 
     Args:
-        song: has at least one caption.
+        captions: of the song, at least one.
         split: a text's passages.
         clip_times: ``[clips, 2]`` of the clips in this step, in seconds.
         rng: source of all randomness.
         join: chance that a second caption follows.
         drop: chance that passages are left out.
     """
-    order = rng.permutation(len(song.captions))
+    captions = one_form(captions, rng)
+    order = rng.permutation(len(captions))
     chosen = order[: 2 if rng.random() < join else 1]
-    views = [full_view(song.captions[i], split, clip_times) for i in chosen]
+    views = [full_view(captions[i], split, clip_times) for i in chosen]
     passages = [p for view in views for p in view.passages]
     target = torch.cat([view.target for view in views])
     if len(passages) > 1 and rng.random() < drop:

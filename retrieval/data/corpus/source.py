@@ -128,4 +128,5 @@ class ComposeSource:
         if entry.name != entry.group:
             plan = reorder(plan)
         piece = compose(plan, entry.name)
+        piece.meta.update(min_s=self.min_s, max_s=self.max_s)
         return render_and_describe(piece, self.rendering, audio, entry.name)

@@ -83,7 +83,8 @@ def _short(facts: SongFacts, rng: random.Random) -> str:
         say(
             rng,
             "{<style> <tempo> with <who>|<style> <key> with <who>, <tempo>"
-            "|<style> with <who>; <event>|<style> <tempo>; <event>|<who> play <style> <key>; <event>"
+            "|<style> with <who>; <event>"
+            "|<style> <tempo>; <event>|<who> play <style> <key>; <event>"
             "|<style> <tempo> for <who>, where <event>}",
             style=style, tempo=tempo, key=key, who=who, event=event,
         )
@@ -118,7 +119,8 @@ def _vague(facts: SongFacts, rng: random.Random) -> str:
     return say(
         rng,
         "{something <mood> with <x>|<mood> music with <x>, <tempo>"
-        "|<tempo> <style> that feels <mood>|<mood> <style> for a quiet evening|a <mood> track with some <x>}"
+        "|<tempo> <style> that feels <mood>"
+        "|a <mood> track with some <x>}"
         if mood
         else "{something <tempo> with <x> in it|<tempo> instrumental music with <x>}",
         mood=mood, x=rng.choice(facts.instruments), style=facts.style or "instrumental",

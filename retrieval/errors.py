@@ -97,3 +97,7 @@ class SearchError(LongplayError):
 
 class ComposeError(LongplayError):
     """A piece cannot be composed or rendered, for example because FluidSynth is missing."""
+
+
+class MidiError(LongplayError):
+    """A MIDI file or a chord sheet cannot be read, or holds nothing that can be played."""

@@ -41,8 +41,12 @@ def the(names: Sequence[str]) -> str:
 
 def many(names: Sequence[str]) -> bool:
     """Whether a verb after the names is in the plural."""
-    instrument = INSTRUMENTS.get(names[0]) if len(names) == 1 else None
-    return len(names) > 1 or bool(instrument and instrument.plural) or names[0].endswith("s")
+    if len(names) > 1:
+        return True
+    instrument = INSTRUMENTS.get(names[0])
+    if instrument:
+        return instrument.plural
+    return names[0].endswith("s") and not names[0].endswith("ss")
 
 
 def verb(names: Sequence[str], word: str) -> str:

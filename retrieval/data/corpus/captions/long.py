@@ -13,7 +13,11 @@ from retrieval.data.corpus.theory import key_name
 from retrieval.data.manifest import Caption, Section
 
 MIN_WORDS, MAX_WORDS = 150, 400
+#: Detail of songs with so many sections that each gets a few words only.
+TERSE = -1
 _MOST_CHORDS = 8
+# Sentences beside the first that a section gets, by detail.
+_DETAILS = (1, 2, 3, 4, 6)
 
 
 def long_caption(facts: SongFacts, seed: str) -> Caption:
@@ -23,8 +27,9 @@ def long_caption(facts: SongFacts, seed: str) -> Caption:
         if count_words(caption.text) >= MIN_WORDS:
             break
         caption = _write(facts, seed, detail)
-    if count_words(caption.text) > MAX_WORDS:
-        caption = _write(facts, seed, 0)
+    for detail in (0, TERSE):
+        if count_words(caption.text) > MAX_WORDS:
+            caption = _write(facts, seed, detail)
     return caption
 
 
@@ -61,6 +66,8 @@ def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
         who=who,
     )
     sentences = [first, scoring]
+    if detail == TERSE:
+        return " ".join(sentence(s) for s in sentences)
     if facts.metre and (facts.metre != "4/4" or rng.random() < 0.4):
         metre = rng.choice(w.METRES.get(facts.metre, (f"in {facts.metre}",)))
         sentences.append(say(rng, "{The music moves|It is|The beat is felt} <m>", m=metre))
@@ -68,6 +75,10 @@ def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
         sentences.append(say(rng, "{The tempo is not the same throughout|The tempo changes}"))
     if detail > 1 or rng.random() < 0.5:
         sentences.append(_arc(facts, rng))
+    if detail > 2:
+        sentences.append(_form(facts, rng))
+    if detail > 3:
+        sentences += _presence(facts, rng)
     return " ".join(sentence(s) for s in sentences)
 
 
@@ -85,6 +96,32 @@ def _arc(facts: SongFacts, rng: random.Random) -> str:
     )  # fmt: skip
 
 
+def _form(facts: SongFacts, rng: random.Random) -> str:
+    """The order of the sections, by name or by how many there are."""
+    names = [s.function for s in facts.sections]
+    if not all(names):
+        return say(rng, "{There are <n> sections|It falls into <n> sections|It has <n> parts}",
+                   n=str(len(names)))  # fmt: skip
+    return say(rng, "{The form is <f>|In order, the sections are <f>|It goes from <f>}",
+               f=join(names))  # fmt: skip
+
+
+def _presence(facts: SongFacts, rng: random.Random) -> list[str]:
+    """For each instrument, whether it plays throughout or in how many sections."""
+    sentences = []
+    for name in facts.instruments:
+        count = sum(name in s.instruments for s in facts.sections)
+        here = {"who": the([name]), "play": verb([name], "play"), "be": verb([name], "be")}
+        if count == len(facts.sections):
+            sentences.append(say(rng, "{<who> <play> throughout|<who> <be> always there}", **here))
+        else:
+            part = f"{count} of the {len(facts.sections)} sections"
+            sentences.append(
+                say(rng, "{<who> <play> in <n>|<who> <be> heard in <n>}", n=part, **here)
+            )
+    return sentences
+
+
 def _place(section: SectionFacts, facts: SongFacts) -> str:
     middle = (section.start_s + section.end_s) / 2 / facts.duration_s
     for limit, words in ((0.2, "near the start"), (0.42, "in the first half"),
@@ -100,23 +137,30 @@ def _section(
 ) -> str:  # fmt: skip
     last = number == len(facts.sections) - 1
     event = _opening(section, rng) if number == 0 else _event(section, rng)
-    name = _ordinal(section, w.function_name(section, rng))
+    name = _ordinal(section, w.function_name(section, rng), number == 0, last)
     # The same number of draws whatever the facts are: a changed fact changes no other choice.
     level, change = rng.choice(w.LEVELS[section.level]), rng.choice(w.CHANGES[section.change])
     dynamics = change if number and rng.random() < 0.6 else level
     when = f"at {w.minutes(section.start_s)}" if clock and number else ""
+    if detail == TERSE:
+        who = join(section.instruments)
+        how = section.change or section.level if number else section.level
+        return sentence(say(rng, _TERSE, name=name, who=who, how=how))
     templates = _FIRST if number == 0 else _LAST if last else _MIDDLE
     text = say(
         rng, rng.choice(templates), name=name, event=event, how=dynamics,
         when=f" {when}" if when else "",
     )  # fmt: skip
-    sentences = [text, *_details(facts, number, section, rng)[: (1, 2, 3, 4, 6)[detail]]]
+    sentences = [text, *_details(facts, number, section, rng)[: _DETAILS[detail]]]
     return " ".join(sentence(s) for s in sentences)
 
 
-def _ordinal(section: SectionFacts, name: str) -> str:
-    if section.times == 0 or not section.function:
-        return name if section.function else "next part"
+def _ordinal(section: SectionFacts, name: str, first: bool, last: bool) -> str:
+    if not section.function:
+        where = "first" if first else "last" if last else "next"
+        return f"returning {name}" if section.returns and not last else f"{where} {name}"
+    if section.times == 0:
+        return name
     return f"{('second', 'third', 'fourth', 'fifth')[min(section.times, 4) - 1]} {name}"
 
 
@@ -169,6 +213,7 @@ _LAST = (
     "{At the end|To finish|In the end}<when>, in the <name>, <event>, <how>",
     "The <name> {closes the piece|brings it to an end}<when>; <event>, <how>",
 )
+_TERSE = "{<name>: <who>, <how>|<name> with <who>, <how>|the <name>, <how>: <who>}"
 _EVENTS = {
     (False, False): "{<the_rest> <rest_go> on|<the_rest> <rest_play> on unchanged"
                     "|nothing enters or leaves, and <rest> <rest_stay>}",

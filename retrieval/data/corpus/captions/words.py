@@ -79,8 +79,9 @@ METRES: dict[str, tuple[str, ...]] = {
 
 def function_name(section: SectionFacts, rng: random.Random) -> str:
     """What to call a section; a plain number where nobody knows its function."""
-    options = FUNCTIONS.get(section.function, (section.function or "part",))
-    return rng.choice(options)
+    if not section.function:
+        return rng.choice(("part", "section", "stretch"))
+    return rng.choice(FUNCTIONS.get(section.function, (section.function,)))
 
 
 def tempo_phrase(bpm: float, rng: random.Random, exact: bool | None = None) -> str:

@@ -85,9 +85,9 @@ def make_plan(
     bpm = rng.randint(*style.bpm)
     minor = rng.random() < 0.5
     tonic = rng.randrange(12)
-    players = _players(style, rng)
+    players = draw_players(style, rng)
     form = rng.choice(FORMS[style.forms])
-    roles = _cast(form, players, rng)
+    roles = cast_players(form, players, rng)
     bars = _bars(form, metre, bpm, rng.uniform(min_s, max_s))
     tempos = _tempos(form, style, bpm, rng)
     shift_from = _key_change(form, style, rng)
@@ -116,7 +116,7 @@ def reorder(plan: Plan) -> Plan:
     return replace(plan, sections=tuple(sections))
 
 
-def _players(style: Style, rng: random.Random) -> dict[str, str]:
+def draw_players(style: Style, rng: random.Random) -> dict[str, str]:
     """Draw one instrument a role, no instrument twice."""
     players: dict[str, str] = {}
     for role in ROLES:
@@ -127,7 +127,7 @@ def _players(style: Style, rng: random.Random) -> dict[str, str]:
     return players
 
 
-def _cast(
+def cast_players(
     form: tuple[FormSection, ...], players: dict[str, str], rng: random.Random
 ) -> list[tuple[str, ...]]:
     """Who plays in each section; neighbours always differ."""

@@ -1,22 +1,14 @@
-"""A plan -> the notes of the whole song, in seconds."""
+"""A plan -> a whole song: harmony and tempo, then the players."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
-from retrieval.data.corpus.compose.accompany import write_bass, write_chords, write_pad
-from retrieval.data.corpus.compose.drums import write_drums
-from retrieval.data.corpus.compose.harmony import ChordSpan, choose_progression, lay_chords
-from retrieval.data.corpus.compose.melody import Theme, make_theme, write_counter, write_melody
-from retrieval.data.corpus.compose.plan import Plan, SectionPlan
-from retrieval.data.corpus.compose.stage import Event, Stage
-from retrieval.data.corpus.instruments import INSTRUMENTS
-from retrieval.data.corpus.piece import Note, Part, Piece, PieceSection, TempoMap
-from retrieval.data.corpus.theory import chord_name
+from retrieval.data.corpus.compose.harmony import choose_progression, lay_chords
+from retrieval.data.corpus.compose.perform import describe_sections, fade_length, perform
+from retrieval.data.corpus.compose.plan import Plan
+from retrieval.data.corpus.piece import Piece, TempoMap
 
-_SWUNG = 2 / 3
-_FADE_S = 14.0
 _SLOWER = (0.9, 0.75)
 
 
@@ -30,75 +22,18 @@ def compose(plan: Plan, name: str) -> Piece:
     rng = random.Random(f"notes {plan.seed}")
     family = plan.style.families[int(plan.minor)]
     progressions = {theme: choose_progression(rng, family, theme) for theme in "ABC"}
-    themes = {theme: make_theme(rng, plan.metre, rng.uniform(0.2, 0.8)) for theme in "ABC"}
     tempo = _tempo_map(plan)
-    events: dict[str, list[Event]] = {role: [] for role in plan.players}
-    sections, heard = [], dict.fromkeys("ABC", 0)
-    before: tuple[str, ...] = ()
-    for section in plan.sections:
-        chords = lay_chords(
-            progressions[section.theme], section.start, section.bars, plan.metre.bar, section.tonic
-        )
-        for role in section.roles:
-            stage = _stage(plan, section, role, chords, heard[section.theme])
-            written = _write(plan, role, section.roles, stage, themes[section.theme])
-            events[role] += _enter(written, section.start, role not in before)
-        sections.append(_section(plan, section, chords, tempo))
-        heard[section.theme] += 1
-        before = section.roles
-    parts = tuple(_part(plan, role, events[role], tempo) for role in plan.players if events[role])
-    last = sections[-1]
-    fade = min(_FADE_S, last.end_s - last.start_s) if "fade-out" in last.marks else 0.0
+    chords = [
+        lay_chords(progressions[s.theme], s.start, s.bars, plan.metre.bar, s.tonic)
+        for s in plan.sections
+    ]
+    sections = describe_sections(plan, chords, tempo)
     mood = random.Random(f"mood {plan.seed}").sample(plan.style.moods, 2)
     title = f"{mood[0]} {plan.style.name} {name.removeprefix('composed-')}".title()
     return Piece(
-        name, f"composed-{plan.seed}", tuple(sections), parts, plan.style.name, tuple(mood),
-        plan.metre.name, plan.steady, fade, title=title,
+        name, f"composed-{plan.seed}", sections, perform(plan, chords, tempo), plan.style.name,
+        tuple(mood), plan.metre.name, plan.steady, fade_length(sections[-1]), title=title,
     )  # fmt: skip
-
-
-def _stage(
-    plan: Plan, section: SectionPlan, role: str, chords: list[ChordSpan], take: int
-) -> Stage:
-    # A twin of a song has its sections in another order: a player's notes depend on the section
-    # itself, not on its number.
-    rng = random.Random(f"{plan.seed} {section.function} {section.energy} {role}")
-    return Stage(
-        plan.metre, section.start, section.bars, section.energy, section.marks, tuple(chords),
-        INSTRUMENTS[plan.players[role]], rng, (section.tonic, plan.mode), take,
-    )  # fmt: skip
-
-
-def _write(
-    plan: Plan, role: str, roles: tuple[str, ...], stage: Stage, theme: Theme
-) -> list[Event]:
-    style = plan.style
-    if role == "drums":
-        return write_drums(stage, style.beat)
-    if role == "bass":
-        return write_bass(stage, style.bassline)
-    if role == "chords":
-        return write_chords(stage, style.comping)
-    if role == "pad":
-        return write_pad(stage)
-    if role == "counter" and "lead" in roles:
-        return write_counter(stage)
-    return write_melody(stage, theme)
-
-
-def _enter(events: list[Event], start: float, enters: bool) -> list[Event]:
-    """A player that enters is heard from the first beat: boundaries are where they are stated."""
-    if not enters or not events:
-        return events
-    first = min(event.start for event in events)
-    if first <= start + 1e-6:
-        return events
-    return [
-        replace(event, start=start, length=event.length + first - start)
-        if event.start == first
-        else event
-        for event in events
-    ]
 
 
 def _tempo_map(plan: Plan) -> TempoMap:
@@ -113,39 +48,3 @@ def _tempo_map(plan: Plan) -> TempoMap:
             for bars, factor in zip((2, 1), _SLOWER, strict=True):
                 changes.append((end - bars * plan.metre.bar, quarters * factor))
     return TempoMap.from_changes(changes)
-
-
-def _section(
-    plan: Plan, section: SectionPlan, chords: list[ChordSpan], tempo: TempoMap
-) -> PieceSection:
-    end = section.start + section.bars * plan.metre.bar
-    names = tuple(chord_name(span.chord, section.tonic, plan.mode) for span in chords)
-    return PieceSection(
-        tempo.seconds(section.start), tempo.seconds(end), section.function, section.theme,
-        (section.tonic, plan.mode), section.bpm, _cycle(names), section.marks,
-    )  # fmt: skip
-
-
-def _cycle(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The shortest pattern that, repeated, gives the chords."""
-    for length in range(1, len(names)):
-        if all(name == names[i % length] for i, name in enumerate(names)):
-            return names[:length]
-    return names
-
-
-def _part(plan: Plan, role: str, events: list[Event], tempo: TempoMap) -> Part:
-    instrument = INSTRUMENTS[plan.players[role]]
-    notes = []
-    for event in sorted(events, key=lambda e: (e.start, e.pitch)):
-        start = _swing(event.start) if plan.style.swing else event.start
-        pitch = event.pitch
-        velocity = max(1, min(127, round(event.velocity * instrument.gain)))
-        end = max(event.start + event.length, start + 0.05)
-        notes.append(Note(tempo.seconds(start), tempo.seconds(end), pitch, velocity))
-    return Part(instrument.name, instrument.program, tuple(notes), instrument.drums, role == "lead")
-
-
-def _swing(quarter: float) -> float:
-    whole, share = divmod(quarter, 1.0)
-    return whole + _SWUNG if abs(share - 0.5) < 1e-6 else quarter

@@ -89,6 +89,7 @@ class SongFacts:
     Attributes:
         key: the one that holds longest, or None; bpm: likewise.
         steady: one tempo throughout.
+        knows_lead: whether it is known who carries the melody.
         instruments: all of them, by how long they play.
     """
 
@@ -102,7 +103,7 @@ class SongFacts:
     duration_s: float
     instruments: tuple[str, ...]
     sections: tuple[SectionFacts, ...]
-    fades: bool
+    knows_lead: bool
 
 
 def read_facts(piece: Piece) -> SongFacts:
@@ -118,7 +119,7 @@ def read_facts(piece: Piece) -> SongFacts:
         _longest([(s.key, s.end_s - s.start_s) for s in piece.sections]),
         _longest([(s.bpm, s.end_s - s.start_s) for s in piece.sections]),
         piece.steady, piece.duration_s, _by_time(piece.parts), link(sections),
-        piece.fade_out_s > 0,
+        any(part.lead for part in piece.parts),
     )  # fmt: skip
 
 

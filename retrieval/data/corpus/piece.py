@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,25 @@ class TempoMap:
         index = max(bisect.bisect_right([p[0] for p in self.points], quarter) - 1, 0)
         start, seconds, length = self.points[index]
         return seconds + (quarter - start) * length
+
+
+def merge_silent(
+    sections: Sequence[PieceSection], parts: Sequence[Part]
+) -> tuple[PieceSection, ...]:
+    """Sections in which no note begins become part of the one before, or of the first that sounds."""
+    kept: list[PieceSection] = []
+    silent_from: float | None = None
+    for section in sections:
+        sounds = any(any(notes_between(p, section.start_s, section.end_s)) for p in parts)
+        if sounds:
+            start = section.start_s if silent_from is None else silent_from
+            kept.append(replace(section, start_s=start))
+            silent_from = None
+        elif kept:
+            kept[-1] = replace(kept[-1], end_s=section.end_s)
+        elif silent_from is None:
+            silent_from = section.start_s
+    return tuple(kept)
 
 
 def notes_between(part: Part, start_s: float, end_s: float) -> Iterator[Note]:

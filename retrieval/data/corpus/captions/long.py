@@ -14,7 +14,7 @@ from retrieval.data.manifest import Caption, Section
 
 MIN_WORDS, MAX_WORDS = 150, 400
 #: Detail of songs with so many sections that each gets a few words only.
-TERSE = -1
+TERSE, TERSER = -1, -2
 _MOST_CHORDS = 8
 # Sentences beside the first that a section gets, by detail.
 _DETAILS = (1, 2, 3, 4, 6)
@@ -27,7 +27,7 @@ def long_caption(facts: SongFacts, seed: str) -> Caption:
         if count_words(caption.text) >= MIN_WORDS:
             break
         caption = _write(facts, seed, detail)
-    for detail in (0, TERSE):
+    for detail in (0, TERSE, TERSER):
         if count_words(caption.text) > MAX_WORDS:
             caption = _write(facts, seed, detail)
     return caption
@@ -66,7 +66,9 @@ def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
         who=who,
     )
     sentences = [first, scoring]
-    if detail == TERSE:
+    if detail < 0:
+        sentences.append(_arc(facts, rng))
+        sentences += [_form(facts, rng)] * (detail == TERSE)
         return " ".join(sentence(s) for s in sentences)
     if facts.metre and (facts.metre != "4/4" or rng.random() < 0.4):
         metre = rng.choice(w.METRES.get(facts.metre, (f"in {facts.metre}",)))
@@ -136,13 +138,13 @@ def _section(
     clock: bool,
 ) -> str:  # fmt: skip
     last = number == len(facts.sections) - 1
-    event = _opening(section, rng) if number == 0 else _event(section, rng)
+    event = _opening(section, facts.knows_lead, rng) if number == 0 else _event(section, rng)
     name = _ordinal(section, w.function_name(section, rng), number == 0, last)
     # The same number of draws whatever the facts are: a changed fact changes no other choice.
     level, change = rng.choice(w.LEVELS[section.level]), rng.choice(w.CHANGES[section.change])
     dynamics = change if number and rng.random() < 0.6 else level
     when = f"at {w.minutes(section.start_s)}" if clock and number else ""
-    if detail == TERSE:
+    if detail < 0:
         who = join(section.instruments)
         how = section.change or section.level if number else section.level
         return sentence(say(rng, _TERSE, name=name, who=who, how=how))
@@ -164,7 +166,7 @@ def _ordinal(section: SectionFacts, name: str, first: bool, last: bool) -> str:
     return f"{('second', 'third', 'fourth', 'fifth')[min(section.times, 4) - 1]} {name}"
 
 
-def _opening(section: SectionFacts, rng: random.Random) -> str:
+def _opening(section: SectionFacts, knows_lead: bool, rng: random.Random) -> str:
     names = section.instruments
     if len(names) == 1:
         return say(rng, "{<x> alone|only <x>|solo <x>}", x=names[0])
@@ -174,7 +176,8 @@ def _opening(section: SectionFacts, rng: random.Random) -> str:
             rng, "{<lead> over <rest>|<lead>, accompanied by <rest>|a tune on <lead> with <rest>}",
             lead=section.lead, rest=join(rest),
         )  # fmt: skip
-    return say(rng, "{<x>|<x> together|<x> without a melody on top}", x=join(names))
+    bare = "<x> without a melody on top" if knows_lead else "<x> all at once"
+    return say(rng, "{<x>|<x> together|" + bare + "}", x=join(names))
 
 
 def _event(section: SectionFacts, rng: random.Random) -> str:
@@ -239,7 +242,7 @@ def _details(facts: SongFacts, number: int, section: SectionFacts, rng: random.R
         faster = "picks up" if section.bpm > before.bpm else "drops"
         found.append(f"The tempo {faster} to {round(section.bpm)} BPM")
     rest: list[Callable[[], str]] = [
-        lambda: _melody(section, number, rng), lambda: _harmony(section, rng),
+        lambda: _melody(section, number, rng) if facts.knows_lead else "", lambda: _harmony(section, rng),
         lambda: _motion(section, before, rng),
         lambda: _register(section, before, rng),
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from retrieval.errors import LongplayError, ManifestError
 _RATE_HZ = 24_000
 _FFT = 2048
 _FLOOR_DB = 80
+_LABEL = 24  # letters of a section's name
 
 
 def draw_song(song: Song, path: Path, piece: Piece | None = None) -> None:
@@ -47,7 +48,7 @@ def draw_song(song: Song, path: Path, piece: Piece | None = None) -> None:
         for section in sections:
             axis.axvline(section.start_s, color="white" if axis is axes[0] else "black", lw=0.8)
     for section in sections:
-        label = section.text.replace(",", ":").split(":")[0].split(" with ")[0]
+        label = section.text.replace(",", ":").split(":")[0].split(" with ")[0][:_LABEL]
         axes[0].annotate(label, (section.start_s, 1.01), xycoords=("data", "axes fraction"),
                          fontsize=8, rotation=20)  # fmt: skip
     axes[-1].set_xlabel("seconds")

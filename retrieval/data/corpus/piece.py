@@ -125,7 +125,7 @@ class TempoMap:
 def merge_silent(
     sections: Sequence[PieceSection], parts: Sequence[Part]
 ) -> tuple[PieceSection, ...]:
-    """Sections in which no note begins become part of the one before, or of the first that sounds."""
+    """Sections in which no note begins go to the one before, or to the first that sounds."""
     kept: list[PieceSection] = []
     silent_from: float | None = None
     for section in sections:

@@ -242,8 +242,8 @@ def _details(facts: SongFacts, number: int, section: SectionFacts, rng: random.R
         faster = "picks up" if section.bpm > before.bpm else "drops"
         found.append(f"The tempo {faster} to {round(section.bpm)} BPM")
     rest: list[Callable[[], str]] = [
-        lambda: _melody(section, number, rng) if facts.knows_lead else "", lambda: _harmony(section, rng),
-        lambda: _motion(section, before, rng),
+        lambda: _melody(section, number, rng) if facts.knows_lead else "",
+        lambda: _harmony(section, rng), lambda: _motion(section, before, rng),
         lambda: _register(section, before, rng),
     ]  # fmt: skip
     rng.shuffle(rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,10 +55,7 @@ def _bands(power: np.ndarray) -> np.ndarray:
     edges = np.geomspace(50, RATE_HZ / 2, _BANDS + 1)
     rows = np.clip(np.round(edges * _FFT / RATE_HZ).astype(int), 1, _FFT // 2)
     return np.stack(
-        [
-            power[:, a : max(b, a + 1)].mean(axis=1)
-            for a, b in zip(rows[:-1], rows[1:], strict=True)
-        ],
+        [power[:, a : max(b, a + 1)].mean(axis=1) for a, b in pairwise(rows)],
         axis=1,
     )
 

@@ -21,6 +21,7 @@ from retrieval.data.manifest import SPLITS, Song, read_manifest
 from retrieval.errors import AudioError, ConfigError
 
 _SHORTEST_S = 4.0
+_CANDIDATES = 120  # clips that are compared for a song; reading all would take minutes a worker
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,17 @@ class SpliceSource:
         """Choose, join and describe the clips of one song."""
         assert entry.split is not None
         clips = self._split(_clips(self.manifest), seed)[entry.split]
-        known = _features(self.manifest, tuple(clip.id for clip in clips))
         rng = random.Random(f"splice {seed} {entry.split} {entry.number}")
-        usable = [clip for clip in clips if clip.id in known]
-        plans = plan_songs([known[c.id] for c in usable], 1, (self.clips[0], self.clips[1]), rng)
+        drawn = rng.sample(clips, min(_CANDIDATES, len(clips)))
+        usable = [(clip, known) for clip in drawn if (known := _features(clip.audio))]
+        plans = plan_songs([known for _, known in usable], 1, (self.clips[0], self.clips[1]), rng)
         if not plans:
             raise AudioError(f"{entry.name}: under {self.clips[0]} clips of this split can be read")
-        chosen = [usable[i] for i in plans[0].clips]
+        chosen = [usable[i][0] for i in plans[0].clips]
+        beats = [usable[i][1].beats_s for i in plans[0].clips]
         rate = self.rendering.rate_hz
         sounds = [load_audio(clip.audio, rate) for clip in chosen]
-        song, starts = join_clips(sounds, [known[clip.id].beats_s for clip in chosen], rate)
+        song, starts = join_clips(sounds, beats, rate)
         kbps = self.rendering.kbps or rng.choice((64, 96, 128))
         write_sound(song, audio, rate, kbps)
         ends = [*starts[1:], len(song) / rate]
@@ -110,17 +112,11 @@ def _clips(manifest: str) -> tuple[Song, ...]:
     return tuple(song for song in read_manifest(Path(manifest).expanduser()) if song.captions)
 
 
-@lru_cache(maxsize=4)
-def _features(manifest: str, ids: tuple[str, ...]) -> dict[str, ClipFeatures]:
-    """Features of the clips that can be read, computed once a process."""
-    wanted = set(ids)
-    found = {}
-    for clip in _clips(manifest):
-        if clip.id in wanted:
-            try:
-                sound = load_audio(clip.audio, RATE_HZ)
-            except AudioError:
-                continue
-            if len(sound) >= _SHORTEST_S * RATE_HZ:
-                found[clip.id] = read_features(sound)
-    return found
+@lru_cache(maxsize=10_000)
+def _features(path: Path) -> ClipFeatures | None:
+    """Features of a clip, computed once a process; None where it cannot be read or is too short."""
+    try:
+        sound = load_audio(path, RATE_HZ)
+    except AudioError:
+        return None
+    return read_features(sound) if len(sound) >= _SHORTEST_S * RATE_HZ else None

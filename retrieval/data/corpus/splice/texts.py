@@ -28,7 +28,7 @@ class SplicedSection:
 
 
 def splice_texts(sections: Sequence[SplicedSection], seed: str) -> Texts:
-    """Long, timed and short captions, queries and tags; negatives with sections swapped or moved."""
+    """Long, timed and short captions, queries and tags; negatives swap or move sections."""
     rng = random.Random(f"{seed} negatives")
     i, j = sorted(rng.sample(range(len(sections)), 2))
     swapped = list(sections)

@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def demo_manifest() -> Path:
-    """Manifest of the 16 demo pieces (composed by retrieval.data.compose, CC0)."""
+    """Manifest of the 16 demo pieces (conf/corpus/demo.yaml, CC0)."""
     return Path(__file__).resolve().parent / "demo" / "manifest.jsonl"

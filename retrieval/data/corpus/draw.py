@@ -12,6 +12,7 @@ import numpy as np
 
 from retrieval.audio import load_audio
 from retrieval.data.corpus.compose.plan import make_plan, reorder
+from retrieval.data.corpus.compose.styles import STYLES
 from retrieval.data.corpus.compose.write import compose
 from retrieval.data.corpus.piece import Piece
 from retrieval.data.manifest import Song, read_manifest
@@ -95,7 +96,8 @@ def notes_of(song: Song) -> Piece | None:
     minimum, maximum = song.meta.get("min_s"), song.meta.get("max_s")
     if song.meta.get("source") != "compose" or minimum is None or maximum is None:
         return None
-    plan = make_plan(int(group.rpartition("-")[2]), float(minimum), float(maximum))
+    style = next((s for s in STYLES if s.name == song.meta.get("genre")), None)
+    plan = make_plan(int(group.rpartition("-")[2]), float(minimum), float(maximum), style)
     return compose(reorder(plan) if song.id != group else plan, song.id)
 
 

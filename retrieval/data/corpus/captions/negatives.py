@@ -63,7 +63,13 @@ def _instrument(facts: SongFacts, rng: random.Random) -> SongFacts | None:
     if not melodic:
         return None
     old = rng.choice(melodic)
-    others = [n for n, i in INSTRUMENTS.items() if n not in facts.instruments and not i.drums]
+    # "strings" and "tremolo strings" would be one fact told more or less exactly.
+    taken = [set(name.split()) for name in facts.instruments]
+    others = [
+        n
+        for n, i in INSTRUMENTS.items()
+        if not i.drums and not any(words & set(n.split()) for words in taken)
+    ]
     alike = [n for n in others if _family(n) == _family(old)]
     return rename(facts, old, rng.choice(alike or others))
 

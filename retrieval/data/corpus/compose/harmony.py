@@ -156,11 +156,6 @@ def choose_progression(rng: random.Random, family: str, slot: str) -> tuple[str,
     return tuple(rng.choice(_PROGRESSIONS[family][slot]).split())
 
 
-def is_family(name: str) -> bool:
-    """Whether progressions of this family exist."""
-    return name in _PROGRESSIONS
-
-
 def lay_chords(
     progression: tuple[str, ...],
     start: float,

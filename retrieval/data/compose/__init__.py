@@ -1,1 +1,0 @@
-"""Songs composed from seeds, with captions and times (docs/compose.md)."""

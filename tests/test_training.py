@@ -26,7 +26,7 @@ from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.batches import TrainSteps, pick_clips
 from retrieval.data.cache import FeatureCache, cache_songs
 from retrieval.data.manifest import Caption, Section, Song, read_manifest
-from retrieval.data.readers import split_songs
+from retrieval.data.readers.splits import split_songs
 from retrieval.errors import CheckpointError
 from retrieval.losses import info_nce, same_pairs, section_target
 

@@ -167,6 +167,20 @@ def _parse_line(line: bytes, where: str, root: Path) -> Song:
         raise ManifestError(f"{where}: not a JSON object ({error})") from error
     if not isinstance(row, dict):
         raise ManifestError(f"{where}: got {type(row).__name__}, expected a JSON object")
+    return parse_song(row, where, root)
+
+
+def parse_song(row: dict[str, Any], where: str, root: Path) -> Song:
+    """A song from the fields of a manifest's line.
+
+    Args:
+        row: see docs/manifest.md.
+        where: what an error calls it.
+        root: folder against which ``audio`` is resolved.
+
+    Raises:
+        ManifestError: a field is not as documented.
+    """
     unknown = sorted(set(row) - _FIELDS)
     if unknown:
         raise ManifestError(

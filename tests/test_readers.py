@@ -102,7 +102,7 @@ def test_song_describer(tmp_path: Path) -> None:
 def test_jamendo_with_its_split(tmp_path: Path) -> None:
     header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
     rows = {
-        "train": "track_0000214\tartist_14\talbum_3\t14/214.mp3\t124\tgenre---punkrock\tgenre---pop",
+        "train": "track_0000214\tartist_14\talbum_3\t14/214.mp3\t12\tgenre---punkrock\tgenre---pop",
         "validation": "track_0000215\tartist_9\talbum_1\t15/215.mp3\t151\tinstrument---guitar",
         "test": "track_0000216\tartist_8\talbum_2\t16/216.mp3\t234.9\tmood/theme---happy",
     }

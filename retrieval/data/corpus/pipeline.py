@@ -92,8 +92,8 @@ def make_corpus(
         reason = f"; the first: {skipped[0].error}" if skipped else ": the source is empty"
         raise ComposeError(f"corpus: not one of {len(entries)} songs could be made{reason}")
     manifest = recipe.out / "manifest.jsonl"
-    songs = write_songs(good, recipe, digest, manifest)
-    return Report(manifest, songs, skipped)
+    twice = write_songs(good, recipe, digest, manifest)
+    return Report(manifest, len(good) - len(twice), skipped + twice)
 
 
 def draw_split(group: str, seed: int, val: float, test: float) -> str:
@@ -103,15 +103,25 @@ def draw_split(group: str, seed: int, val: float, test: float) -> str:
     return "test" if share < test else "val" if share < test + val else "train"
 
 
-def write_songs(entries: Sequence[Entry], recipe: Recipe, digest: str, manifest: Path) -> int:
-    """Gather the records into a manifest in which no text stands twice."""
+def write_songs(
+    entries: Sequence[Entry], recipe: Recipe, digest: str, manifest: Path
+) -> tuple[Result, ...]:
+    """Gather the records into a manifest in which no text stands twice.
+
+    Returns:
+        The songs that are left out because all that is said of them was said of another.
+    """
     used: set[str] = set()
+    twice: list[Result] = []
 
     def songs() -> Iterator[Song]:
         for entry in entries:
             made = read_record(_record(recipe, entry), digest)
             if made is None:
                 raise ComposeError(f"record of {entry.name}: gone since it was written")
+            if any(caption.text in used for caption in made.texts.fixed):
+                twice.append(Result(entry, "its caption is that of another song"))
+                continue
             split = entry.split or draw_split(entry.group, recipe.seed, recipe.val, recipe.test)
             audio = _audio(recipe, entry).absolute()
             yield Song(
@@ -120,12 +130,12 @@ def write_songs(entries: Sequence[Entry], recipe: Recipe, digest: str, manifest:
             )  # fmt: skip
 
     write_manifest(songs(), manifest)
-    return len(entries)
+    return tuple(twice)
 
 
 def _unused(made: Made, used: set[str]) -> tuple[Caption, ...]:
     """The fixed captions, and as many of the others as a song gets, none used before."""
-    chosen = [c for c in made.texts.fixed if c.text not in used]
+    chosen = list(made.texts.fixed)
     for options, count in ((made.texts.shorts, SHORTS), (made.texts.queries, QUERIES)):
         chosen += list(islice((c for c in options if c.text not in used), count))
     used.update(c.text for c in chosen)

@@ -83,5 +83,19 @@ def _beats(bands: np.ndarray) -> tuple[float, np.ndarray]:
     bpm = rate * 60 / lags
     weight = np.exp(-0.5 * (np.log2(bpm / _PREFERRED_BPM) / _WIDTH) ** 2)
     lag = int(lags[np.argmax(correlation[lags] * weight)])
-    phase = int(np.argmax([flux[p::lag].sum() for p in range(lag)]))
-    return float(rate * 60 / lag), np.arange(phase, len(flux), lag) / rate
+    length, phase = _comb(flux, lag)
+    return float(rate * 60 / length), np.arange(phase, len(flux), length) / rate
+
+
+def _comb(flux: np.ndarray, lag: int) -> tuple[float, int]:
+    """The spacing near a lag and the phase, in frames, whose teeth meet most of the flux.
+
+    A lag is a whole number of frames; over a clip the rest would add up to a good part of a beat.
+    """
+    best = (-np.inf, float(lag), 0)
+    for length in np.linspace(lag - 0.6, lag + 0.6, 25):
+        teeth = np.round(np.arange(0, len(flux) - lag, length)).astype(int)
+        sums = flux[teeth[:, None] + np.arange(lag)].mean(axis=0)
+        phase = int(np.argmax(sums))
+        best = max(best, (float(sums[phase]), float(length), phase))
+    return best[1], best[2]

@@ -21,9 +21,6 @@ from retrieval.data.manifest import Caption, Song, read_manifest, write_manifest
 from retrieval.errors import ConfigError
 
 TEXT = (
-    "The piano opens at 92 BPM in A minor; strings join at 1:05, louder. "
-    "The chords are Am7 and F."
-)
     "The piano opens at 92 BPM in A minor; strings join at 1:05, louder. The chords are Am7 and F."
 )
 

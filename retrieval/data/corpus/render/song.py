@@ -45,7 +45,10 @@ def render_piece(piece: Piece, rendering: Rendering, path: Path, seed: str) -> P
     midi = to_midi(piece, seed, chain.looseness)
     seconds = piece.duration_s + (0.0 if piece.fade_out_s else _TAIL_S)
     font = rendering.sound_fonts[chain.font]
-    stereo = synthesize(midi, seconds, font, rendering.rate_hz)
-    sound = produce(stereo, rendering.rate_hz, chain, piece.fade_out_s, seed)
-    write_sound(sound, path, rendering.rate_hz, rendering.kbps or chain.kbps)
+    rate_hz = rendering.rate_hz
+    # The stereo sound is handed over, so that it can be let go half-way.
+    sound = produce(
+        synthesize(midi, seconds, font, rate_hz), rate_hz, chain, piece.fade_out_s, seed
+    )
+    write_sound(sound, path, rate_hz, rendering.kbps or chain.kbps)
     return chain

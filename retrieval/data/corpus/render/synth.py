@@ -75,7 +75,8 @@ def synthesize(midi: bytes, seconds: float, sound_font: Path, rate_hz: int) -> n
             raise ComposeError(f"fluidsynth: failed ({done.stderr.decode(errors='replace')[:200]})")
         frames = np.fromfile(target, dtype="<i2").reshape(-1, 2)[: round(seconds * rate_hz)]
     sound = np.zeros((2, round(seconds * rate_hz)), dtype=np.float32)
-    sound[:, : len(frames)] = frames.T.astype(np.float32) / 32768
+    sound[:, : len(frames)] = frames.T
+    sound /= 32768
     if not np.abs(sound).max(initial=0.0):
         raise ComposeError(f"fluidsynth: silence from {sound_font}; is the sound font whole?")
     return sound

@@ -10,6 +10,5 @@ from importlib.metadata import version
 def print_machine(*packages: str) -> None:
     """Cores, Python and the versions of packages."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-    )
+    python = platform.python_version()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {python}, {versions}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from retrieval.data.corpus.piece import Note, Part, Piece, PieceSection, notes_between
@@ -91,6 +91,8 @@ class SongFacts:
         steady: one tempo throughout.
         knows_lead: whether it is known who carries the melody.
         instruments: all of them, by how long they play.
+        manners: how some of them play, by their names.
+        sound: what the recording is like: ``muffled``, ``noisy``, ``roomy``, ``dry``.
     """
 
     name: str
@@ -104,6 +106,8 @@ class SongFacts:
     instruments: tuple[str, ...]
     sections: tuple[SectionFacts, ...]
     knows_lead: bool
+    manners: Mapping[str, str] = field(default_factory=dict)
+    sound: tuple[str, ...] = ()
 
 
 def read_facts(piece: Piece) -> SongFacts:
@@ -120,6 +124,7 @@ def read_facts(piece: Piece) -> SongFacts:
         _longest([(s.bpm, s.end_s - s.start_s) for s in piece.sections]),
         piece.steady, piece.duration_s, _by_time(piece.parts), link(sections),
         any(part.lead for part in piece.parts),
+        {part.instrument: part.manner for part in piece.parts if part.manner},
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Part:
         notes: in order of their start.
         drums: whether the pitches are those of a drum kit.
         lead: whether the part carries the melody wherever it sounds.
+        manner: a key of :data:`retrieval.data.corpus.captions.words.MANNERS`, or empty.
     """
 
     instrument: str
@@ -34,6 +35,7 @@ class Part:
     notes: tuple[Note, ...]
     drums: bool = False
     lead: bool = False
+    manner: str = ""
 
 
 @dataclass(frozen=True)

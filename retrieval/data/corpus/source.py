@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -67,7 +67,7 @@ class Source(Protocol):
 def render_and_describe(piece: Piece, rendering: Rendering, audio: Path, seed: str) -> Made:
     """The second half of every source of notes: sound, facts, texts."""
     chain = render_piece(piece, rendering, audio, seed)
-    facts = read_facts(piece)
+    facts = replace(read_facts(piece), sound=chain.audible())
     meta: Meta = {"source": piece.source, "genre": piece.style, "group": piece.group}
     meta |= {"duration_s": round(piece.duration_s, 2), "steady": piece.steady}
     if facts.bpm:

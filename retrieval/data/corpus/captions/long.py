@@ -54,7 +54,9 @@ def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
     first = say(
         rng,
         "{This is <style>, <tempo> and <key>|<style> <key>, <tempo>|We hear <style> <tempo>, <key>"
-        "|The track is <style>, played <tempo> <key>|Here is <style> <key>, played <tempo>}",
+        "|The track is <style>, played <tempo> <key>|Here is <style> <key>, played <tempo>"
+        "|The song is <style> <key> that moves <tempo>|A listener hears <style> <tempo>, <key>"
+        "|What we have here is <style> <key>, <tempo>|<style>, <tempo>, set <key>}",
         style=style, tempo=tempo or "at a free pace", key=key or "with an open tonality",
     )  # fmt: skip
     scoring = say(
@@ -73,6 +75,8 @@ def _overall(facts: SongFacts, rng: random.Random, detail: int) -> str:
     if facts.metre and (facts.metre != "4/4" or rng.random() < 0.4):
         metre = rng.choice(w.METRES.get(facts.metre, (f"in {facts.metre}",)))
         sentences.append(say(rng, "{The music moves|It is|The beat is felt} <m>", m=metre))
+    if facts.sound:
+        sentences.append(rng.choice(w.SOUNDS[rng.choice(facts.sound)]))
     if not facts.steady and detail:
         sentences.append(say(rng, "{The tempo is not the same throughout|The tempo changes}"))
     if detail > 1 or rng.random() < 0.5:
@@ -244,7 +248,7 @@ def _details(facts: SongFacts, number: int, section: SectionFacts, rng: random.R
     rest: list[Callable[[], str]] = [
         lambda: _melody(section, number, rng) if facts.knows_lead else "",
         lambda: _harmony(section, rng), lambda: _motion(section, before, rng),
-        lambda: _register(section, before, rng),
+        lambda: _register(section, before, rng), lambda: _manner(facts, section, rng),
     ]  # fmt: skip
     rng.shuffle(rest)
     return found + [text for make in rest if (text := make())]
@@ -255,6 +259,19 @@ def _motion(section: SectionFacts, before: SectionFacts | None, rng: random.Rand
     if not section.motion or (before and before.motion == section.motion):
         return ""
     return rng.choice(w.MOTIONS[section.motion])
+
+
+def _manner(facts: SongFacts, section: SectionFacts, rng: random.Random) -> str:
+    """What one of the accompanying players does."""
+    names = [name for name in section.instruments if facts.manners.get(name) in w.MANNERS]
+    if not names:
+        return ""
+    name = rng.choice(names)
+    return say(
+        rng, "{The <name> <play> <how>|The <name> <keep> up <how>|The <name> <lay> down <how>}",
+        name=name, how=rng.choice(w.MANNERS[facts.manners[name]]), play=verb([name], "play"),
+        keep=verb([name], "keep"), lay=verb([name], "lay"),
+    )  # fmt: skip
 
 
 def _melody(section: SectionFacts, number: int, rng: random.Random) -> str:

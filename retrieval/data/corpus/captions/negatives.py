@@ -90,7 +90,10 @@ def rename(facts: SongFacts, old: str, new: str) -> SongFacts:
         replace(s, instruments=swap(s.instruments), lead=new if s.lead == old else s.lead)
         for s in facts.sections
     ]
-    return replace(facts, instruments=swap(facts.instruments), sections=link(sections))
+    manners = {new if name == old else name: how for name, how in facts.manners.items()}
+    return replace(
+        facts, instruments=swap(facts.instruments), sections=link(sections), manners=manners
+    )
 
 
 def _tempo(facts: SongFacts, rng: random.Random) -> SongFacts | None:

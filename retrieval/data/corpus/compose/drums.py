@@ -40,7 +40,7 @@ _BEATS: dict[str, list[Hit]] = {
               *_hits("xoxoxoxoxoxoxoxo", SHAKER, 0.55)],
     "onedrop": [*_hits("........x.......", KICK), *_hits("........x.......", RIM, 0.9),
                 *_hits("x.o.x.o.x.o.x.x.", HAT, 0.6)],
-    "funk": [*_hits("x..x......x..x..", KICK), *_hits("....x..o.o..x..o", SNARE),
+    "funk": [*_hits("x.......o.x.....", KICK), *_hits("....x..o.o..x..o", SNARE),
              *_hits("xoxoxoxoxoxoxoxo", HAT, 0.55)],
     "epic": [*_hits("x.....x.x.......", LOW_TOM), *_hits("....o.......x.oo", TOM, 0.9),
              *_hits("x.......x.......", KICK)],
@@ -51,7 +51,7 @@ _BEATS: dict[str, list[Hit]] = {
     "march": [*_hits("x...x.oox...x.oo", SNARE, 0.8), *_hits("x...x...x...x...", KICK, 0.85)],
     "boombap": [*_hits("x......x..x.....", KICK), *_hits("....x.......x...", SNARE, 0.95),
                 *_hits("x.x.x.xox.x.x.x.", HAT, 0.55)],
-    "breakbeat": [*_hits("x.........x.....", KICK), *_hits("....x..o.o..x..o", SNARE),
+    "breakbeat": [*_hits("x.......o.x.....", KICK), *_hits("....x..o.o..x..o", SNARE),
                   *_hits("x.x.x.x.x.x.x.x.", RIDE, 0.6)],
 }  # fmt: skip
 _TIME, _BACK = {"soft": (TAMBOURINE, SHAKER), "march": (KICK, SNARE)}, (KICK, SNARE)

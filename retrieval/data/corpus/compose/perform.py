@@ -138,7 +138,21 @@ def _part(plan: Plan, role: str, events: list[Event], tempo: TempoMap) -> Part:
         velocity = max(1, min(127, round(event.velocity * instrument.gain)))
         end = max(event.start + event.length, start + 0.05)
         notes.append(Note(tempo.seconds(start), tempo.seconds(end), pitch, velocity))
-    return Part(instrument.name, instrument.program, tuple(notes), instrument.drums, role == "lead")
+    return Part(
+        instrument.name, instrument.program, tuple(notes), instrument.drums, role == "lead",
+        _manner(plan, role),
+    )  # fmt: skip
+
+
+def _manner(plan: Plan, role: str) -> str:
+    """How a player plays throughout, as captions may say it."""
+    style = plan.style
+    in_four = plan.metre.name == "4/4"
+    if role == "drums":
+        return f"beat {style.beat}" if in_four else ""
+    if role == "bass":
+        return f"bass {style.bassline}" if in_four or style.bassline in ("walking", "held") else ""
+    return f"chords {style.comping}" if role == "chords" else role if role == "pad" else ""
 
 
 def _swing(quarter: float) -> float:

@@ -42,6 +42,19 @@ class Production:
     kbps: int
     peak_db: float
 
+    def audible(self) -> tuple[str, ...]:
+        """What a listener notices of the chain, in the words of ``SongFacts.sound``."""
+        found = []
+        if 0 < self.low_pass_hz < 6000:
+            found.append("muffled")
+        if self.noise_db > -50:
+            found.append("noisy")
+        if self.reverb_mix > 0.2 and self.reverb_s > 1.5:
+            found.append("roomy")
+        if self.reverb_mix == 0:
+            found.append("dry")
+        return tuple(found)
+
     def summary(self) -> dict[str, float]:
         """The values, for a manifest."""
         return {name: round(float(value), 3) for name, value in asdict(self).items()}

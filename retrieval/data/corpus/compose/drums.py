@@ -51,8 +51,8 @@ _BEATS: dict[str, list[Hit]] = {
     "march": [*_hits("x...x.oox...x.oo", SNARE, 0.8), *_hits("x...x...x...x...", KICK, 0.85)],
     "boombap": [*_hits("x......x..x.....", KICK), *_hits("....x.......x...", SNARE, 0.95),
                 *_hits("x.x.x.xox.x.x.x.", HAT, 0.55)],
-    "breakbeat": [*_hits("x.......o.x.....", KICK), *_hits("....x..o.o..x..o", SNARE),
-                  *_hits("x.x.x.x.x.x.x.x.", RIDE, 0.6)],
+    "breakbeat": [*_hits("x.......x.x.....", KICK), *_hits("....x.......x..o", SNARE),
+                  *_hits("x.x.x.x.x.x.x.x.", HAT, 0.6)],
 }  # fmt: skip
 _TIME, _BACK = {"soft": (TAMBOURINE, SHAKER), "march": (KICK, SNARE)}, (KICK, SNARE)
 

@@ -169,7 +169,7 @@ STYLES = (
     _style("drum and bass track", "dance, ambient minor", "160-176", "4/4", "dance",
            "synth pluck, flute, celesta | sawtooth lead | electric piano"
            " | warm synth pad, choir pad | synth bass | electronic drums",
-           "breakbeat, dub, pad", "frantic, atmospheric, urgent, futuristic, "
+           "breakbeat, held, pad", "frantic, atmospheric, urgent, futuristic, "
            "nervous, high-energy, dark, restless"),
     _style("progressive rock piece", "rock major, rock minor", "96-132", "7/8, 5/4", "song",
            "overdriven guitar, sawtooth lead, flute | organ | clean electric guitar, piano"

@@ -41,7 +41,9 @@ lint: $(READY_DEV)
 	$(BIN)/mypy
 
 bench: $(READY_DEV)
+	$(PIP) install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.imports
+	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.search
 
 clean:

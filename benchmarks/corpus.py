@@ -8,12 +8,13 @@ import random
 import re
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +176,7 @@ def measure_corpus(songs: int, folder: Path) -> Path:
     report = make_corpus(source, Recipe(folder, seed=_SEED, workers=2))
     wall = time.perf_counter() - began
     music = sum(float(s.meta["duration_s"] or 0) for s in read_manifest(report.manifest))
-    with get_context("spawn").Pool(1) as pool:
-        python_mb, synth_mb = pool.apply(worker_memory, (folder / "one",))
+    python_mb, synth_mb = worker_memory(folder / "long")
     font_mb = max(path.stat().st_size for path in make_rendering().sound_fonts) / 1e6
     print(f"\na corpus of {report.songs} songs, {music / 3600:.1f} h, with 2 workers: {wall:.0f} s")
     hours_min = 100 * 60 * wall / music
@@ -188,18 +188,48 @@ def measure_corpus(songs: int, folder: Path) -> Path:
 
 
 def worker_memory(folder: Path) -> tuple[float, float]:
-    """Peak memory of a fresh worker that makes five songs, and of its FluidSynth, in MB.
+    """Peak resident memory of a worker and of its FluidSynth, in MB, over eight long songs.
 
-    FluidSynth is measured first: a child counts what its parent held when it began.
+    Read from /proc while the command runs, so on Linux only.
     """
-    font = make_rendering().sound_fonts[:1]
-    piece = compose(make_plan(_SEED, 280, 300), "x")
-    synthesize(to_midi(piece, 0), 1.0, font[0], _RATE_HZ)
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    rendering = replace(make_rendering(), sound_fonts=font)
-    make_corpus(ComposeSource(5, rendering, 240, 300), Recipe(folder, seed=_SEED))
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return own / 1000, child / 1000
+    command = [
+        sys.executable, "-m", "retrieval.data.corpus", f"out={folder}", "songs=8", "workers=2",
+        f"seed={_SEED}", "corpus.min_s=280", "corpus.max_s=300",
+    ]  # fmt: skip
+    peak = {"spawn_main": 0.0, "fluidsynth": 0.0}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            for name, memory_mb in descendants(process.pid):
+                for kind in peak:
+                    if kind in name:
+                        peak[kind] = max(peak[kind], memory_mb)
+            time.sleep(0.05)
+    return peak["spawn_main"], peak["fluidsynth"]
+
+
+def descendants(root: int) -> list[tuple[str, float]]:
+    """Command line and resident MB of every process below one."""
+    parents, found = {}, []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(place.name)] = int(
+                (place / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+        except (OSError, ValueError):
+            continue
+    for number in parents:
+        above = number
+        while above in parents and above != root:
+            above = parents[above]
+        if above == root and number != root:
+            try:
+                name = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                pages = int(Path(f"/proc/{number}/statm").read_text().split()[1])
+            except (OSError, ValueError):
+                continue
+            # A child that has not yet become FluidSynth still has its parent's name and pages.
+            found.append((name, pages * resource.getpagesize() / 1e6))
+    return found
 
 
 def measure_tempo(manifest: Path) -> None:

@@ -151,6 +151,52 @@ def test_sigkill_loses_nothing_and_leaves_no_broken_file(tmp_path: Path) -> None
     assert {n: b for n, b in files(tmp_path / "killed").items() if n in whole} == whole
 
 
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from test_corpus_render import ToneSource;"
+        "from retrieval.data.corpus.pipeline import Recipe, make_corpus\n"
+        "if __name__ == '__main__':\n"
+        "    source = ToneSource(songs=400, slow_s=0.1)\n"
+        f"    make_corpus(source, Recipe(Path({str(tmp_path)!r}), workers=2))"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    process = subprocess.Popen([sys.executable, str(script)], env=env)
+    limit = time.monotonic() + 60
+    while len(list((tmp_path / "songs").glob("tone-*.json"))) < 4 and time.monotonic() < limit:
+        time.sleep(0.02)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    (tmp_path / "audio" / f".left.mp3.{process.pid}.tmp").write_bytes(b"half")
+    process.kill()
+    process.wait()
+    while any(map(is_running, children)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(is_running, children))
+    make_corpus(ToneSource(songs=4), Recipe(tmp_path))
+    assert not list((tmp_path / "audio").glob(".*.tmp"))
+
+
+def children_of(process: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == process and b"spawn_main" in (place / "cmdline").read_bytes():
+            found.append(int(place.name))
+    return found
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
 def test_production_keeps_length_and_level_and_is_a_function_of_its_seed() -> None:
     rng = np.random.default_rng(0)
     stereo = rng.standard_normal((2, 5 * RATE)).astype(np.float32) * 0.1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -79,6 +83,7 @@ def make_corpus(
     entries = list(source.entries(recipe.seed))
     for folder in ("audio", "songs"):
         (recipe.out / folder).mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(recipe.out / folder)
     settings = asdict(source)
     settings.pop("songs", None)  # more songs of the same kind leave the others as they are
     digest = recipe_digest([VERSION, type(source).__name__, settings, recipe.seed, recipe.format])
@@ -149,7 +154,7 @@ def _run(source: Source, recipe: Recipe, entries: list[Entry], digest: str) -> I
         return
     context = multiprocessing.get_context("spawn")
     waiting = iter(entries)
-    with ProcessPoolExecutor(recipe.workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(recipe.workers, context, _begin_worker) as pool:
         futures: set[Future[Result]] = set()
         try:
             while True:
@@ -166,6 +171,40 @@ def _run(source: Source, recipe: Recipe, entries: list[Entry], digest: str) -> I
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it is killed: workers of a pool would wait on.
+
+    The song in hand is lost; its temporary file is removed by the next run.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove temporary files whose writer is no longer alive."""
+    for path in folder.glob(".*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdigit() and not _is_alive(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _work(source: Source, recipe: Recipe, entry: Entry, digest: str) -> Result:

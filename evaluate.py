@@ -17,10 +17,12 @@ from retrieval.errors import LongplayError, ManifestError
 from retrieval.evaluation import evaluate_scores
 from retrieval.report import plot_recall, print_report, write_json
 from retrieval.scoring import encode_songs, relevance, score_songs
+from retrieval.settings import check_given
 
 
 def run(cfg: DictConfig) -> Path:
     """Evaluate as configured; returns the folder of the results."""
+    check_given(cfg)
     model = load_model(None if cfg.checkpoint == "default" else cfg.checkpoint)
     songs = load_songs(
         cfg.data.manifest,

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import hydra
 import lightning as L
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from retrieval.build import build_net, caption_vocabulary, has_times, load_songs
@@ -18,6 +17,7 @@ from retrieval.checkpoint import save_checkpoint
 from retrieval.data.batches import TrainSteps
 from retrieval.data.manifest import manifest_digest
 from retrieval.errors import ConfigError, LongplayError
+from retrieval.settings import check_given, make
 from retrieval.training import (
     BestCheckpoint,
     LitCoLLAP,
@@ -43,6 +43,7 @@ def portable(settings: dict[str, Any]) -> dict[str, Any]:
 
 def run(cfg: DictConfig) -> Path:
     """Train as configured; returns the folder of the best checkpoint."""
+    check_given(cfg)
     L.seed_everything(cfg.seed, verbose=False)
     out = Path(cfg.paths.runs) / cfg.name
     out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def run(cfg: DictConfig) -> Path:
         save_checkpoint(net, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 
     resume, best = ResumePoint(out / "last.ckpt"), BestCheckpoint(save, cfg.patience)
-    trainer = instantiate(
+    trainer = make(
         trainer_settings(cfg.trainer),
         callbacks=[best, resume],
         max_epochs=-(-cfg.steps // cfg.steps_per_val),
@@ -85,13 +86,13 @@ def run(cfg: DictConfig) -> Path:
         cfg.seed,
         trainer.global_rank,
         trainer.world_size,
-        instantiate(cfg.data.augment),
+        make(cfg.data.augment),
     )
     module = LitCoLLAP(
         net,
-        instantiate(cfg.optimizer),
-        instantiate(cfg.scheduler),
-        instantiate(cfg.losses),
+        make(cfg.optimizer),
+        make(cfg.scheduler),
+        make(cfg.losses),
         val,
         cfg.seed,
     )

@@ -306,3 +306,23 @@ def test_a_composed_corpus_is_repeatable_and_facts_are_those_of_the_notes(tmp_pa
         end = song.captions[0].sections[-1].end_s
         heard = len(load_audio(song.audio, RATE)) / RATE
         assert end - 0.1 <= heard <= end + 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["corpus=arrange"], "corpus.folder: not given"),
+        (["corpus=arrange", "corpus.folder=/nowhere"], "/nowhere is no folder"),
+        (["render.format=wma"], "render.format: 'wma', expected one of mp3"),
+        (["render.sound_fonts=[/no.sf2]"], "/no.sf2 not found"),
+        (["corpus.min_s=500"], "min_s, max_s: 500"),
+        (["corpus.styles=[polka]"], "styles: 'polka'"),
+    ],
+)
+@needs_synth
+def test_wrong_settings_are_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+    command = [sys.executable, "-m", "retrieval.data.corpus", f"out={tmp_path}", "songs=1"]
+    done = subprocess.run([*command, "workers=1", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from retrieval.data.corpus.pipeline import Recipe, Report, Result, make_corpus
 from retrieval.data.corpus.render.synth import find_synth
 from retrieval.errors import LongplayError
+from retrieval.settings import check_given, make
 
 _CONF = Path(__file__).resolve().parents[3] / "conf"
 _NAMED = 10
@@ -21,11 +21,12 @@ def run(cfg: DictConfig) -> Report:
     """Make the corpus that is configured."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    check_given(cfg)
     find_synth()
     recipe = Recipe(
         Path(cfg.out).expanduser(), cfg.seed, cfg.render.format, cfg.val, cfg.test, cfg.workers
     )
-    source = instantiate(cfg.corpus, _convert_="object")
+    source = make(cfg.corpus, _convert_="object")
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("making songs", total=None)

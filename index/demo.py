@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -37,10 +38,11 @@ def run(folder: Path) -> None:
     print(f"{len(library)} pieces are in the library ({time.monotonic() - started:.0f} s).")
     _ask(library, "aggressive metal with distorted guitar and heavy drums")
     _ask(library, "a calm, slow piece with synth pads and no drums", k=3)
-    long = songs[3]
+    long = songs[13]
     _heading("A long description, and where each sentence was heard")
-    print(f'"{long.captions[0].text}"\n(written about: {long.title})\n')
-    hits = library.search(long.captions[0].text, k=3)
+    print(textwrap.fill(f'"{long.captions[0].text}"', 96))
+    print(f"(written about: {long.title})\n")
+    hits = library.search(long.captions[0].text, k=1)
     print(render.hits(hits))
     picture = folder / "passages.png"
     draw_attention(library, hits[0].id, long.captions[0].text, picture)

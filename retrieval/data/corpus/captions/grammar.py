@@ -18,7 +18,8 @@ def say(rng: random.Random, template: str, **facts: str) -> str:
         chosen = rng.choice(match[1].split("|"))
         template = template[: match.start()] + chosen + template[match.end() :]
     text = _SLOT.sub(lambda match: facts[match[1]], template)
-    return re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"\s+", " ", text).strip()
+    return re.sub(r" (?=[,;.])", "", text)  # where a fact is not known, its place is empty
 
 
 def sentence(text: str) -> str:

@@ -19,6 +19,7 @@ from retrieval.data.corpus.arrange.midi_file import read_midi
 from retrieval.data.corpus.arrange.plain import read_piece
 from retrieval.data.corpus.arrange.pop909 import arrange_song, read_annotations
 from retrieval.data.corpus.arrange.sheet import lay_out
+from retrieval.data.corpus.arrange.sources import BillboardSource, MidiSource, Pop909Source
 from retrieval.data.corpus.captions.make import make_texts
 from retrieval.data.corpus.compose.plan import make_plan
 from retrieval.data.corpus.compose.write import compose
@@ -28,6 +29,7 @@ from retrieval.data.corpus.pipeline import Recipe, make_corpus
 from retrieval.data.corpus.render.files import write_sound
 from retrieval.data.corpus.render.midi import to_midi
 from retrieval.data.corpus.render.song import Rendering
+from retrieval.data.corpus.source import ComposeSource
 from retrieval.data.corpus.splice.features import read_features, tempo_distance
 from retrieval.data.corpus.splice.join import join_clips
 from retrieval.data.corpus.splice.source import SpliceSource
@@ -367,3 +369,29 @@ def test_too_few_clips_are_one_clear_error(tmp_path: Path) -> None:
     source = SpliceSource(str(clips(tmp_path, 2)), Rendering((), RATE, "flac"), 12, (3, 4))
     with pytest.raises(ConfigError, match=r"2 clips with captions.*expected at least 3"):
         source.entries(1)
+
+
+def test_what_shares_material_shares_a_group(tmp_path: Path) -> None:
+    """One MIDI content, one title and artist, one POP909 song: each is in one split only."""
+    rendering = Rendering((), RATE)
+    data = midi([on(60), off(60, 480)])
+    for name, content in (("a.mid", data), ("copy/b.mid", data), ("c.mid", data + b"\0")):
+        (tmp_path / "midi" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "midi" / name).write_bytes(content)
+    entries = {e.name: e.group for e in MidiSource(str(tmp_path / "midi"), rendering).entries(1)}
+    assert len(entries) == 3
+    assert entries["a"] != entries["c"]
+    assert len(set(entries.values())) == 2
+    (tmp_path / "sheets").mkdir()
+    for name, text in (("1", SHEET), ("2", SHEET), ("3", SHEET.replace("A Song", "B Song"))):
+        (tmp_path / "sheets" / f"{name}.txt").write_text(text)
+    sheets = BillboardSource(str(tmp_path / "sheets"), rendering).entries(1)
+    assert [e.group == sheets[0].group for e in sheets] == [True, True, False]
+    row = {"id": "pop909-001", "midi": "1.mid", "key": "C:maj", "sections": [], "chords": []}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row))
+    songs = Pop909Source(str(tmp_path), rendering, versions=3).entries(1)
+    assert [e.name for e in songs] == ["pop909-001", "pop909-001-v2", "pop909-001-v3"]
+    assert len({e.group for e in songs}) == 1
+    themes = ComposeSource(8, rendering, twins=0.5).entries(1)
+    assert len(themes) == 12
+    assert all(e.name.removesuffix("-reordered") == e.group for e in themes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from retrieval.data.corpus.captions.grammar import join
 from retrieval.data.manifest import Caption, Song
-from retrieval.data.readers.tables import join, read_json_lines
+from retrieval.data.readers.tables import read_json_lines
 
 # Words that listeners use for a tempo; the boundaries follow common metronome markings.
 _TEMPO_WORDS = ((76, "slow"), (108, "medium tempo"), (140, "fast"), (10_000, "very fast"))

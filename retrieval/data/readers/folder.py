@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from retrieval.data.corpus.captions.grammar import join
 from retrieval.data.manifest import Caption, Song, parse_song
-from retrieval.data.readers.tables import AUDIO_SUFFIXES, join
+from retrieval.data.readers.tables import AUDIO_SUFFIXES
 from retrieval.errors import ManifestError
 
 _MAX_SIDECAR_BYTES = 1 << 20

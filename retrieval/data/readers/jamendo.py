@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from retrieval.data.corpus.captions.grammar import join
 from retrieval.data.manifest import Caption, Song
-from retrieval.data.readers.tables import AudioFiles, first_file, is_true, join, read_table
+from retrieval.data.readers.tables import AudioFiles, first_file, is_true, read_table
 from retrieval.errors import ManifestError
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}

@@ -6,11 +6,11 @@ import csv
 import json
 from pathlib import Path
 
+from retrieval.data.corpus.captions.grammar import join
 from retrieval.data.manifest import Caption, Song
 from retrieval.data.readers.tables import (
     AudioFiles,
     first_file,
-    join,
     read_json_lines,
     read_table,
 )

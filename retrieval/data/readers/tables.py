@@ -118,13 +118,6 @@ def is_true(text: str) -> bool:
     return text.strip().lower() in ("true", "1", "yes")
 
 
-def join(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    if len(words) < 2:
-        return words[0] if words else ""
-    return ", ".join(words[:-1]) + " and " + words[-1]
-
-
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -49,7 +49,7 @@ class PieceSection:
         key: tonic as a pitch class and mode, or None.
         bpm: pulses a minute, or None where it is not steady inside the section.
         chords: the chords in order, by name, a repeating pattern given once; may be empty.
-        marks: what happens in it: ``build``, ``break``, ``fill``, ``fade-out``, ``slows down``.
+        marks: what happens in it: ``build``, ``fill``, ``fade-out``, ``slows down``.
     """
 
     start_s: float

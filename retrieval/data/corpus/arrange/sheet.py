@@ -42,8 +42,11 @@ class Sheet:
     """A song as chords and sections.
 
     Attributes:
+        name: unique.
+        title: for people.
+        metre: of the whole song; bars that leave it say so.
         key: tonic and mode.
-        leads: instruments that the annotator heard as leading, by section number.
+        sections: at least two.
     """
 
     name: str

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from retrieval.data.corpus.arrange.band import arrange_sheet
 from retrieval.data.corpus.arrange.billboard import read_sheet
 from retrieval.data.corpus.arrange.plain import read_piece
-from retrieval.data.corpus.arrange.pop909 import arrange_song, read_annotations
+from retrieval.data.corpus.arrange.pop909 import Annotated, arrange_song, read_annotations
 from retrieval.data.corpus.render.song import Rendering
 from retrieval.data.corpus.source import Entry, Made, render_and_describe
 from retrieval.errors import ConfigError, MidiError
@@ -135,13 +136,19 @@ class Pop909Source:
 
     def make(self, entry: Entry, audio: Path, seed: int) -> Made:
         """Arrange, render and describe a song."""
-        song = next((s for s in read_annotations(self.folder) if s.id == entry.group), None)
+        song = _annotations(self.folder).get(entry.group)
         if song is None:
             raise MidiError(f"{entry.group}: no longer in the manifest of {self.folder}")
         name = f"{seed} {entry.name}"
         return render_and_describe(
             arrange_song(song, entry.name, name), self.rendering, audio, name
         )
+
+
+@lru_cache(maxsize=1)
+def _annotations(folder: str) -> dict[str, Annotated]:
+    """A folder's songs by id, read once a process."""
+    return {song.id: song for song in read_annotations(folder)}
 
 
 def _sheet_group(path: Path) -> str:

@@ -14,7 +14,8 @@ class FormSection:
         theme: sections with the same letter return to the same material.
         energy: 0 (bare) to 1 (everything).
         weight: length against the other sections.
-        marks: see :class:`retrieval.data.corpus.piece.PieceSection`.
+        marks: see :class:`retrieval.data.corpus.piece.PieceSection`; here also ``break``, where
+            the rhythm section rests.
     """
 
     function: str

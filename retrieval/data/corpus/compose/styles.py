@@ -20,7 +20,7 @@ class Style:
         beat: drum pattern; bassline: bass pattern; comping: pattern of the chords.
         moods: words for the whole.
         swing: whether off-beat eighths come late.
-        fades: whether an ending may fade out, and tempo may change (``free``).
+        free: whether the tempo may change between sections and slow down at the end.
     """
 
     name: str

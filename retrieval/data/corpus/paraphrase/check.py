@@ -21,6 +21,24 @@ _TURNS = (
     ("higher",),
     ("lower",),
 )
+# Entering and leaving: a paraphrase may use other words of the same row, and no other row.
+_ENTERS = ("join", "come in", "comes in", "coming in", "enter", "added", "appear", "replace")
+_LEAVES = (
+    "drop out",
+    "drops out",
+    "dropping out",
+    "stop",
+    "leav",
+    "thins out",
+    "thin out",
+    "without",
+    "fall silent",
+    "falls silent",
+    "gone",
+    "disappear",
+    "give way",
+    "gives way",
+)
 _LENGTHS = (0.5, 2.0)
 
 
@@ -42,6 +60,8 @@ def find_lost_facts(text: str, paraphrase: str) -> list[str]:
         found.append("chords")
     if any(_has(words, text) != _has(words, paraphrase) for words in _TURNS):
         found.append("louder or softer, faster, higher or lower")
+    if any(_has(words, text) != _has(words, paraphrase) for words in (_ENTERS, _LEAVES)):
+        found.append("who enters or leaves")
     ratio = len(paraphrase.split()) / max(len(text.split()), 1)
     if not _LENGTHS[0] <= ratio <= _LENGTHS[1]:
         found.append("length")

@@ -45,6 +45,7 @@ bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.embed
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache

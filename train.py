@@ -11,11 +11,20 @@ import hydra
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from retrieval.build import build_net, caption_vocabulary, has_times, load_songs
+from retrieval.build import (
+    build_net,
+    caption_vocabulary,
+    load_songs,
+    manifest_list,
+    training_songs,
+    warm_passages,
+)
 from retrieval.card import make_card
 from retrieval.checkpoint import save_checkpoint
 from retrieval.data.batches import TrainSteps
+from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import manifest_digest
+from retrieval.data.order import share_out
 from retrieval.errors import ConfigError, LongplayError
 from retrieval.settings import check_given, make
 from retrieval.training import (
@@ -49,14 +58,22 @@ def run(cfg: DictConfig) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(cfg, out / "config.yaml", resolve=True)
+    manifests = manifest_list(cfg.data.manifest)
+    lines = training_songs(manifests)
     net = build_net(
         settings,
-        lambda text: caption_vocabulary(cfg.data.manifest, text),
-        has_times(cfg.data.manifest),
+        lambda text: caption_vocabulary(lines, text),
+        any(caption.sections for song in lines for caption in song.captions),
     )
-    songs = load_songs(cfg.data.manifest, cfg.data.cache, net, show_progress=True)
+    collections = [load_songs(m, cfg.data.cache, net, show_progress=True) for m in manifests]
+    warm_passages(net, lines, cfg.data.cache, show_progress=True)
     net.train()  # Lightning keeps the mode that it finds
-    train = [s for s in songs if s.song.split in ("train", None)]
+    songs = [song for collection in collections for song in collection]
+    parts = share_out(
+        [[s for s in c if s.song.split in ("train", None)] for c in collections],
+        cfg.data.shares,
+        cfg.data.batch_size,
+    )
     val = [s for s in songs if s.song.split == "val" and s.song.captions]
     if len(val) < 2:
         raise ConfigError(
@@ -64,7 +81,7 @@ def run(cfg: DictConfig) -> Path:
             "least 2; training stops by recall on them"
         )
     facts = {
-        "data": {"manifest_sha256": manifest_digest(cfg.data.manifest), "songs": len(songs)},
+        "data": {"manifest_sha256": list(map(manifest_digest, manifests)), "songs": len(songs)},
         "settings": portable(settings),
     }
 
@@ -78,15 +95,17 @@ def run(cfg: DictConfig) -> Path:
         callbacks=[best, resume],
         max_epochs=-(-cfg.steps // cfg.steps_per_val),
     )
+    labels = LabelSet.from_songs(lines)
     steps = TrainSteps(
-        train,
+        parts,
         net,
-        cfg.data.batch_size,
         cfg.data.train_clips,
         cfg.seed,
         trainer.global_rank,
         trainer.world_size,
         make(cfg.data.augment),
+        labels,
+        make(cfg.data.extras),
     )
     module = LitCoLLAP(
         net,
@@ -95,8 +114,9 @@ def run(cfg: DictConfig) -> Path:
         make(cfg.losses),
         val,
         cfg.seed,
+        labels,
     )
-    print(f"training: {len(train)} songs, validation: {len(val)} songs, output: {out}")
+    print(f"training: {len(steps.songs)} songs, validation: {len(val)} songs, output: {out}")
     trainer.fit(
         module,
         train_loader(steps, cfg.steps_per_val, cfg.data.workers, lambda: trainer.global_step),
@@ -105,7 +125,7 @@ def run(cfg: DictConfig) -> Path:
         weights_only=True,
     )
     print(f"best: {out / 'best'} (step {best.best_step}, of {trainer.global_step})")
-    print(f"next: python evaluate.py checkpoint={out / 'best'} data.manifest={cfg.data.manifest}")
+    print(f"next: python evaluate.py checkpoint={out / 'best'} data.manifest={manifests[0]}")
     return out / "best"
 
 

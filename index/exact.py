@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.errors import SearchError
 
-POOLINGS = ("attention", "mean", "max", "maxsim", "first")
+POOLINGS = ("attention", "softmax", "mean", "max", "maxsim", "first")
 # Clips whose similarities are computed together, so that memory stays small (32 MiB a passage).
 _BLOCK_CLIPS = 1 << 17
 
@@ -81,8 +81,12 @@ def pair_score(
         centre = clip_emb.astype(np.float64).mean(axis=0)
         centre /= max(float(np.sqrt((centre * centre).sum())), 1e-12)
         return float((weight * (passage_emb.astype(np.float64) * centre).sum(axis=1)).sum())
+    if pooling == "softmax":
+        query = (weight[:, None] * passage_emb.astype(np.float64)).sum(axis=0)
+        size = max(float(np.sqrt((query * query).sum())), 1e-12)
+        passage_emb, weight = query[None] / size, np.array([size])
     sim = _dots(passage_emb, clip_emb[:1] if pooling == "first" else clip_emb)
-    if pooling == "attention":
+    if pooling in ("attention", "softmax"):
         value = (_softmax(sim / tau) * sim).sum(axis=1)
     elif pooling in POOLINGS:
         value = sim.max(axis=1)

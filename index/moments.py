@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.exact import attention_weights
+from retrieval.fusion import peak_clips
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,7 @@ def find_moments(
     """
     moments = []
     for number, row in enumerate(attention_weights(passage_emb, clip_emb, tau)):
-        peak = first = last = int(row.argmax())
-        while first > 0 and row[first - 1] >= row[peak] / 2:
-            first -= 1
-        while last + 1 < len(row) and row[last + 1] >= row[peak] / 2:
-            last += 1
+        first, last = peak_clips(row)
         weight = float(row[first : last + 1].sum())
         start_s, end_s = float(clip_times[first, 0]), float(clip_times[last, 1])
         moments.append(Moment(start_s, end_s, weight, number))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from retrieval.captioner import CaptionerConfig
 from retrieval.checkpoint import load_model
 from retrieval.data.cache import CachedSong, FeatureCache, cache_songs
 from retrieval.data.manifest import Song, read_manifest
+from retrieval.data.text_cache import training_passages, warm_texts
 from retrieval.encoders import TextEncoder, build_text_encoder
 from retrieval.errors import AudioError
 from retrieval.model import CoLLAP, ModelConfig
@@ -77,24 +78,39 @@ def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     target.load_state_dict(state)
 
 
-def caption_vocabulary(manifest: str | Path, text: TextEncoder) -> tuple[int, ...]:
-    """Rising ids of the tower's tokens in the training captions, and of what positions need."""
+def caption_vocabulary(songs: Iterable[Song], text: TextEncoder) -> tuple[int, ...]:
+    """Rising ids of the tower's tokens in the captions of songs, and of what positions need."""
     ids: set[int] = set(text.token_ids(" ".join(f"< {n} >" for n in range(101))))
-    for song in read_manifest(manifest):
-        if song.split in ("train", None):
-            for caption in song.captions:
-                ids.update(text.token_ids(format_caption(caption, 100.0)))
+    for song in songs:
+        for caption in song.captions:
+            ids.update(text.token_ids(format_caption(caption, 100.0)))
     return tuple(sorted(ids))
 
 
-def has_times(manifest: str | Path) -> bool:
-    """Whether a caption of a training song says when something happens."""
-    return any(
-        caption.sections
-        for song in read_manifest(manifest)
-        if song.split in ("train", None)
-        for caption in song.captions
-    )
+def training_songs(manifests: Iterable[str]) -> list[Song]:
+    """The lines of manifests that are for training."""
+    return [s for path in manifests for s in read_manifest(path) if s.split in ("train", None)]
+
+
+def manifest_list(given: str | Iterable[str]) -> list[str]:
+    """``data.manifest``, which is one path or several."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+def warm_passages(
+    net: CoLLAP, songs: Iterable[Song], cache: str | Path, show_progress: bool = False
+) -> None:
+    """See :func:`retrieval.data.text_cache.warm_texts`, with a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
+        task = progress.add_task("reading texts", total=None)
+
+        def on_passages(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        warm_texts(net, training_passages(net, songs), cache, on_passages)
 
 
 def load_songs(

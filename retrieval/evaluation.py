@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ from retrieval.metrics import (
     ranked_gains,
     reciprocal_rank,
 )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scores ``[texts, songs]``, each text's song, and which songs each text fits (its own)."""
+
+    scores: np.ndarray
+    text_song: np.ndarray
+    relevance: np.ndarray | None = None
+
 
 DIRECTIONS = ("text_to_music", "music_to_text")
 _CURVE = 100
@@ -53,28 +64,75 @@ def evaluate_scores(
     Raises:
         MetricError: shapes do not fit or a score is not finite.
     """
-    scores, text_song = np.asarray(scores, dtype=np.float64), np.asarray(text_song)
+    pool = Pool(scores, text_song, relevance)
+    return evaluate_pools([pool], ks=ks, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def evaluate_pools(
+    pools: Sequence[Pool],
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """As :func:`evaluate_scores`, over the queries of several pools, such as folds.
+
+    Every query is ranked within its own pool; ``pool`` and the ranks in percent are those of the
+    mean size.
+    """
+    checked = [_check_pool(pool) for pool in pools]
+    rng = np.random.default_rng(seed)
+    result = {}
+    for direction in DIRECTIONS:
+        tables, clusters, sizes = [], [], []
+        for number, (scores, text_song, relevance) in enumerate(checked):
+            has_text = relevance.any(axis=0)
+            if direction == "text_to_music":
+                tables.append(_per_query(scores, relevance, ks))
+                cluster = text_song
+            else:
+                tables.append(_per_query(scores.T[has_text], relevance.T[has_text], ks))
+                cluster = np.flatnonzero(has_text)
+            clusters.append(np.stack([np.full(len(cluster), number), cluster]))
+            sizes.append(np.full(len(cluster), scores.shape[direction == "text_to_music"]))
+        joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+        _, member = np.unique(np.concatenate(clusters, axis=1), axis=1, return_inverse=True)
+        result[direction] = _summary(
+            joined, member.reshape(-1), np.concatenate(sizes), ks, n_bootstrap, rng
+        )
+    return result
+
+
+def _check_pool(pool: Pool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scores, text_song = np.asarray(pool.scores, dtype=np.float64), np.asarray(pool.text_song)
     if scores.ndim != 2 or not scores.size or text_song.shape != scores.shape[:1]:
         raise MetricError(
             f"scores, text_song: got shapes {scores.shape}, {text_song.shape}, expected "
             "[texts, songs] and [texts]"
         )
     check_scores(scores)
+    relevance = pool.relevance
     if relevance is None:
         relevance = text_song[:, None] == np.arange(scores.shape[1])[None, :]
-    has_text = relevance.any(axis=0)
-    clusters = (text_song, np.flatnonzero(has_text))
-    tables = (
-        _per_query(scores, relevance, ks),
-        _per_query(scores.T[has_text], relevance.T[has_text], ks),
-    )
-    rng = np.random.default_rng(seed)
-    return {
-        name: _summary(table, cluster, pool, ks, n_bootstrap, rng)
-        for name, table, cluster, pool in zip(
-            DIRECTIONS, tables, clusters, scores.shape[::-1], strict=True
-        )
-    }
+    return scores, text_song, relevance
+
+
+def share(
+    values: np.ndarray, cluster: np.ndarray, n_bootstrap: int = 2000, seed: int = 0
+) -> dict[str, float | None]:
+    """Mean of values with its 95 % interval, by a bootstrap over clusters.
+
+    Args:
+        values: float ``[n]``.
+        cluster: int ``[n]``; the values of one, such as a song, are drawn together.
+        n_bootstrap: resamples; 0 leaves the interval out.
+        seed: of the resampling.
+
+    Returns:
+        ``value``, ``low``, ``high``.
+    """
+    draws = _bootstrap_weights(cluster, n_bootstrap, np.random.default_rng(seed))
+    return _with_interval(np.asarray(values, dtype=np.float64), draws)
 
 
 def mean_recall(result: dict[str, Any]) -> float:
@@ -103,12 +161,14 @@ def _per_query(
 def _summary(
     table: dict[str, np.ndarray],
     cluster: np.ndarray,
-    pool: int,
+    sizes: np.ndarray,
     ks: Sequence[int],
     n_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     rank, totals = table["rank"], table["total"]
+    pool = round(float(np.unique(sizes).mean()))
+    pairs = list(zip(sizes.tolist(), totals.tolist(), strict=True))
     draws = _bootstrap_weights(cluster, n_bootstrap, rng)
     result: dict[str, Any] = {"queries": len(rank), "pool": pool}
     for name in (*[f"recall@{k}" for k in ks], "mrr", "map@10", "ndcg@10"):
@@ -120,12 +180,12 @@ def _summary(
         for key, value in result["median_rank"].items()
     }
     result["chance"] = {
-        f"recall@{k}": float(np.mean([chance_of_hit(pool, int(t), k) for t in totals])) for k in ks
+        f"recall@{k}": float(np.mean([chance_of_hit(n, t, k) for n, t in pairs])) for k in ks
     }
     curve = np.arange(1, min(pool, _CURVE) + 1)
     result["recall_curve"] = [float((rank <= k).mean()) for k in curve]
     result["chance_curve"] = [
-        float(np.mean([chance_of_hit(pool, int(t), int(k)) for t in totals])) for k in curve
+        float(np.mean([chance_of_hit(n, t, int(k)) for n, t in pairs])) for k in curve
     ]
     return result
 

@@ -8,12 +8,13 @@ A text's real passages have weights that sum to 1; a song has at least one real 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 #: The scores that one checkpoint can be asked for; all but ``attention`` are baselines.
-POOLINGS = ("attention", "mean", "max", "maxsim", "first")
+POOLINGS = ("attention", "softmax", "mean", "max", "maxsim", "first")
 
 
 def similarity(passage_emb: Tensor, clip_emb: Tensor) -> Tensor:
@@ -64,15 +65,16 @@ def fused_score(
 
     ``attention`` is the design's score. The baselines, on the same vectors:
     ``mean`` (tau to infinity, with the song's mean vector renormalised, so that varied songs are
-    not marked down), ``max`` (tau to 0), ``maxsim`` (ColBERT's late interaction: the best clip of
-    each passage, all passages alike; arXiv 2004.12832) and ``first`` (the first clip alone).
+    not marked down), ``softmax`` (the attention of the whole text as one vector), ``max`` (tau to
+    0), ``maxsim`` (ColBERT's late interaction: the best clip of each passage, all passages alike;
+    arXiv 2004.12832) and ``first`` (the first clip alone).
 
     Args:
         passage_emb: ``[I, P, D]``, unit rows.
         passage_weight: ``[I, P]``, 0 on padding, sums to 1.
         clip_emb: ``[J, C, D]``, unit rows.
         clip_mask: bool ``[J, C]``.
-        tau: temperature, positive; used by ``attention`` alone.
+        tau: temperature, positive; used by ``attention`` and ``softmax``.
         pooling: one of :data:`POOLINGS`.
 
     Returns:
@@ -81,13 +83,18 @@ def fused_score(
     Raises:
         ValueError: ``pooling`` is unknown.
     """
-    if pooling == "mean":
+    if pooling in ("mean", "softmax"):
         query = torch.einsum("ip,ipd->id", passage_weight, passage_emb)
-        return query @ mean_clip(clip_emb, clip_mask).T
+        if pooling == "mean":
+            return query @ mean_clip(clip_emb, clip_mask).T
+        passage_emb, passage_weight = (
+            F.normalize(query, dim=-1)[:, None],
+            query.norm(dim=-1)[:, None],
+        )
     if pooling == "first":
         clip_emb, clip_mask = clip_emb[:, :1], clip_mask[:, :1]
     sim = similarity(passage_emb, clip_emb)
-    if pooling == "attention":
+    if pooling in ("attention", "softmax"):
         per_passage = (attention(sim, clip_mask, tau) * sim).sum(dim=-1)
     elif pooling in ("max", "maxsim", "first"):
         per_passage = mask_clips(sim, clip_mask).amax(dim=-1)
@@ -97,6 +104,30 @@ def fused_score(
         real = (passage_weight > 0).to(sim.dtype)
         passage_weight = real / real.sum(dim=-1, keepdim=True).clamp(min=1)
     return torch.einsum("ijp,ip->ij", per_passage, passage_weight)
+
+
+def peak_span(weight: np.ndarray, clip_times: np.ndarray) -> tuple[float, float]:
+    """The clips around the peak of an attention that have half of its weight or more.
+
+    Args:
+        weight: ``[clips]``, of one passage.
+        clip_times: ``[clips, 2]`` in seconds.
+
+    Returns:
+        Start and end in seconds.
+    """
+    first, last = peak_clips(weight)
+    return float(clip_times[first, 0]), float(clip_times[last, 1])
+
+
+def peak_clips(weight: np.ndarray) -> tuple[int, int]:
+    """First and last clip of :func:`peak_span`."""
+    peak = first = last = int(weight.argmax())
+    while first > 0 and weight[first - 1] >= weight[peak] / 2:
+        first -= 1
+    while last + 1 < len(weight) and weight[last + 1] >= weight[peak] / 2:
+        last += 1
+    return first, last
 
 
 def mean_clip(clip_emb: Tensor, clip_mask: Tensor) -> Tensor:

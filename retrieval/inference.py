@@ -53,6 +53,15 @@ class LongplayModel:
         clip_emb = state.clip_emb[0].float().cpu().numpy()
         return SongEmbedding(clip_emb, times, duration_s)
 
+    def embed_samples(self, samples: np.ndarray) -> SongEmbedding:
+        """Embed a song that is decoded already.
+
+        Args:
+            samples: mono float32 ``[n_samples]`` at the encoder's rate, at least one.
+        """
+        state, times, duration_s = self._state_of(samples)
+        return SongEmbedding(state.clip_emb[0].float().cpu().numpy(), times, duration_s)
+
     def embed_text(self, text: str) -> TextEmbedding:
         """Embed one text of any length.
 
@@ -85,20 +94,28 @@ class LongplayModel:
         return parse_caption(self.net.text.decode(ids), duration_s)
 
     @torch.inference_mode()
-    def encode_prepared(self, prepared: Tensor, filled: Tensor, place: Tensor) -> SongState:
-        """One song from cached features: ``[clips, ...]``, ``[clips]``, ``[clips, 2]``."""
+    def encode_prepared(
+        self, prepared: Tensor, filled: Tensor, place: Tensor, ordered: bool = True
+    ) -> SongState:
+        """One song from cached features: ``[clips, ...]``, ``[clips]``, ``[clips, 2]``.
+
+        Without ``ordered`` no clip knows which ones come before it: a control for measurements.
+        """
         parts = [
             self.net.encode_clips(chunk.to(self.device), part.to(self.device))
             for chunk, part in zip(
                 prepared.split(CHUNK_CLIPS), filled.split(CHUNK_CLIPS), strict=True
             )
         ]
-        position = torch.arange(len(prepared), device=self.device)[None]
+        position = torch.arange(len(prepared), device=self.device)[None] * int(ordered)
         mask = torch.ones_like(position, dtype=torch.bool)
         return self.net.contextualise(torch.cat(parts), mask, position, place[None].to(self.device))
 
     def _song_state(self, path: str | Path) -> tuple[SongState, np.ndarray, float]:
-        prepared, filled, times, duration_s = prepare_song(self.net, path)
+        return self._state_of(load_audio(path, self.net.audio.sample_rate_hz))
+
+    def _state_of(self, samples: np.ndarray) -> tuple[SongState, np.ndarray, float]:
+        prepared, filled, times, duration_s = prepare_samples(self.net, samples)
         place = song_places(torch.from_numpy(times), duration_s)
         return self.encode_prepared(prepared, filled, place), times, duration_s
 
@@ -113,8 +130,12 @@ def prepare_song(net: CoLLAP, path: str | Path) -> tuple[Tensor, Tensor, np.ndar
     Raises:
         AudioError: the file gives no usable sound.
     """
+    return prepare_samples(net, load_audio(path, net.audio.sample_rate_hz))
+
+
+def prepare_samples(net: CoLLAP, samples: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray, float]:
+    """The same for decoded samples, mono float32 ``[n_samples]`` at the encoder's rate."""
     encoder = net.audio
-    samples = load_audio(path, encoder.sample_rate_hz)
     clips, valid = split_clips(samples, encoder.clip_samples)
     device = net.log_tau.device
     parts = [

@@ -9,7 +9,13 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from retrieval.data.labels import LabelSet
 from retrieval.model import SongState, TextState
+
+# A binary cross-entropy averaged over 70 mostly absent names is small beside a cross-entropy over
+# 24 keys; ten times it is about as large at the start of training.
+_BINARY_WEIGHT = 10.0
+_CONTRAST_SCALE = 64.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,58 @@ def alignment_loss(
     cross = -(target * torch.log_softmax(sim, dim=-1)).sum(dim=-1)
     known = target.sum(dim=-1) > 0
     return cross[known].sum() / known.sum().clamp(min=1)
+
+
+def contrast_loss(scores: Tensor, mask: Tensor) -> Tensor:
+    """Choose the true caption of a song among the same caption with one fact made false.
+
+    The scale is fixed and above that of the contrastive loss: one fact of twenty changes the
+    score by a few hundredths.
+
+    Args:
+        scores: ``[m, versions]``, each version with its own song; the true one first.
+        mask: bool ``[m, versions]``, True where there is such a version.
+
+    Returns:
+        Mean cross-entropy, scalar; 0 without songs.
+    """
+    if not len(scores):
+        return scores.sum()
+    logits = (_CONTRAST_SCALE * scores).masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def label_loss(logits: Tensor, target: Tensor, labels: LabelSet) -> Tensor:
+    """Name what is heard in each clip: the mean over kinds of labels.
+
+    Exclusive kinds by cross-entropy against the shares of the clip, the others by binary
+    cross-entropy, averaged over clips and names.
+
+    Args:
+        logits: ``[clips, labels]``.
+        target: ``[clips, labels]`` of :meth:`retrieval.data.labels.LabelSet.target`.
+        labels: gives the columns their kinds.
+    """
+    losses = []
+    for kind, logit, share in zip(
+        labels.kinds,
+        logits.split([len(k.names) for k in labels.kinds], dim=1),
+        target.split([len(k.names) for k in labels.kinds], dim=1),
+        strict=True,
+    ):
+        if kind.exclusive:
+            known = share.sum(dim=1) > 0  # False for NaN too
+            share = share[known] / share[known].sum(dim=1, keepdim=True)
+            losses.append(_mean_or_zero(-(share * logit[known].log_softmax(dim=1)).sum(dim=1)))
+        else:
+            known = ~share.isnan().any(dim=1)
+            each = F.binary_cross_entropy_with_logits(logit[known], share[known], reduction="none")
+            losses.append(_mean_or_zero(each.mean(dim=1)) * _BINARY_WEIGHT)
+    return torch.stack(losses).mean()
+
+
+def _mean_or_zero(values: Tensor) -> Tensor:
+    return values.sum() / max(len(values), 1)
 
 
 def section_target(

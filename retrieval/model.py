@@ -17,6 +17,7 @@ from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.sequence import KernelAttention, SequenceEncoder
 from retrieval.text import Passage, split_passages
+from retrieval.words import WordEncoder
 
 #: ``logit_scale`` starts at 1 / 0.07 and may reach 100, as in CLIP (arXiv 2103.00020, 2.5).
 LOGIT_SCALE_INIT = math.log(1 / 0.07)
@@ -36,6 +37,7 @@ class ModelConfig:
         kernel_frames: frames that kernel attention pools at a time.
         clip_layers: layers of the temporal encoder over clips.
         text_layers: layers over passages.
+        word_layers: layers over the words of a passage (:mod:`retrieval.words`); 0 for none.
         heads: attention heads of both.
         dropout: in both.
         tau: initial temperature of the clip attention.
@@ -50,6 +52,7 @@ class ModelConfig:
     kernel_frames: int = 8
     clip_layers: int = 2
     text_layers: int = 1
+    word_layers: int = 2
     heads: int = 4
     dropout: float = 0.1
     tau: float = 0.1
@@ -98,6 +101,10 @@ class SongState:
     clip_emb: Tensor
     clip_mask: Tensor
 
+    def float(self) -> SongState:
+        """The same in float32."""
+        return SongState(self.clip_state.float(), self.clip_emb.float(), self.clip_mask)
+
 
 @dataclass(frozen=True)
 class TextState:
@@ -106,6 +113,18 @@ class TextState:
     passage_emb: Tensor
     passage_mask: Tensor
     passage_weight: Tensor
+
+    def float(self) -> TextState:
+        """The same in float32."""
+        return TextState(self.passage_emb.float(), self.passage_mask, self.passage_weight.float())
+
+    def part(self, rows: slice, passages: int | None = None) -> TextState:
+        """Some of the texts, and their first passages where the others are padding."""
+        return TextState(
+            self.passage_emb[rows, :passages],
+            self.passage_mask[rows, :passages],
+            self.passage_weight[rows, :passages],
+        )
 
 
 class CoLLAP(nn.Module):
@@ -121,6 +140,12 @@ class CoLLAP(nn.Module):
         # Orthogonal, so that training starts with the tower's own geometry of texts.
         self.text_project = nn.Linear(self.text.d_text, config.dim, bias=False)
         nn.init.orthogonal_(self.text_project.weight)
+        self.words: WordEncoder | None = None
+        if config.word_layers:
+            d_word = self.text.word_table().shape[1]
+            self.words = WordEncoder(
+                d_word, config.dim, layers=config.word_layers, dropout=config.dropout
+            )
         self.passages = SequenceEncoder(
             config.dim, config.text_layers, config.heads, config.dropout
         )
@@ -174,10 +199,7 @@ class CoLLAP(nn.Module):
         device = self.log_tau.device
         counts = torch.tensor([len(passages) for passages in texts], device=device)
         mask = torch.arange(longest, device=device)[None, :] < counts[:, None]
-        vectors = self.text([p for passages in texts for p in passages])
-        # Unit vectors times sqrt(d): each entry is about 1, whatever tower they come from.
-        vectors = F.normalize(vectors, dim=-1) * math.sqrt(vectors.shape[-1])
-        projected = self.text_project(vectors)
+        projected = self._encode_passages([p for passages in texts for p in passages])
         padded = projected.new_zeros(*mask.shape, projected.shape[-1])
         padded[mask] = projected
         index = torch.arange(longest, device=device)[None, :].expand(len(texts), -1)
@@ -186,6 +208,18 @@ class CoLLAP(nn.Module):
         logit = self.passage_logit(state).squeeze(-1)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         return TextState(F.normalize(state, dim=-1), mask, weight)
+
+    def _encode_passages(self, passages: list[str]) -> Tensor:
+        """Each by itself, ``[n, dim]``; a passage that stands in several texts is read once."""
+        number = {passage: i for i, passage in enumerate(dict.fromkeys(passages))}
+        vectors = self.text(list(number))
+        # Unit vectors times sqrt(d): each entry is about 1, whatever tower they come from.
+        vectors = F.normalize(vectors, dim=-1) * math.sqrt(vectors.shape[-1])
+        projected = self.text_project(vectors)
+        if self.words is not None:
+            ids = [self.text.token_ids(passage) for passage in number]
+            projected = projected + self.words(ids, self.text.word_table())
+        return projected[[number[passage] for passage in passages]]
 
     def score(self, texts: TextState, songs: SongState) -> Tensor:
         """The fusion score of every text with every song, ``[texts, songs]``."""

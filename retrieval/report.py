@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.evaluation import DIRECTIONS
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 _TITLES = {"text_to_music": "Text to music", "music_to_text": "Music to text"}
@@ -23,51 +25,82 @@ _COLUMNS = {
 }
 
 
-def print_report(results: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print one table for each direction; a row for each score, in percent with 95 % intervals."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+@dataclass(frozen=True)
+class Table:
+    """A table for people: ``rows`` of cells, the first of each its name."""
 
-    console = console or Console()
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    note: str = ""
+
+
+def recall_tables(results: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """One table for each direction; a row for each score, in percent with 95 % intervals."""
+    tables = []
     for direction in DIRECTIONS:
         first = next(iter(results.values()))[direction]
-        table = Table(
-            title=f"{_TITLES[direction]}: {first['queries']} queries, pool of {first['pool']}",
-            caption="R = recall; percent, below it the 95 % interval (bootstrap over songs); "
-            "median rank, also as % of the pool",
+        rows = []
+        for method, result in results.items():
+            figures = result[direction]
+            rows.append([method, *(_percent(figures[name]) for name in _COLUMNS), _rank(figures)])
+        chance = [f"{100 * first['chance'][n]:.1f}" for n in _COLUMNS if n in first["chance"]]
+        empty = [""] * (len(_COLUMNS) + 1 - len(chance))
+        rows.append(["(chance)", *chance, *empty])
+        tables.append(
+            Table(
+                f"{_TITLES[direction]}: {first['queries']} queries, pool of {first['pool']}",
+                ("score", *_COLUMNS.values(), "median"),
+                rows,
+                "R = recall; percent, below it the 95 % interval (bootstrap over songs); "
+                "median rank, also as % of the pool",
+            )
+        )
+    return tables
+
+
+def print_tables(tables: Sequence[Table], console: Console | None = None) -> None:
+    """Print tables as wide as the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    console = console or Console()
+    for table in tables:
+        grid = Grid(
+            title=table.title,
+            caption=table.note,
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
             title_justify="left",
             caption_justify="left",
         )
-        table.add_column("score", no_wrap=True)
-        for name in (*_COLUMNS.values(), "median"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for method, result in results.items():
-            figures = result[direction]
-            cells = [_percent(figures[name]) for name in _COLUMNS]
-            table.add_row(method, *cells, _rank(figures))
-        chance = [f"{100 * first['chance'][n]:.1f}" for n in _COLUMNS if n in first["chance"]]
-        table.add_row("(chance)", *chance, style="dim")
-        console.print(table)
+        for number, name in enumerate(table.columns):
+            grid.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for row in table.rows:
+            grid.add_row(*row)
+        console.print(grid)
 
 
-def write_json(
-    results: Mapping[str, Mapping[str, Any]], path: Path, context: Mapping[str, Any]
-) -> None:
+def write_json(figures: Mapping[str, Any], path: Path, context: Mapping[str, Any]) -> None:
     """Write all figures, and what they were measured on, as one JSON object."""
-    data = {"context": dict(context), "results": dict(results)}
+    data = {"context": dict(context), "results": dict(figures)}
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def plot_recall(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw recall against k for both directions, with chance, as a PNG."""
+def save_picture(draw: Callable[[Figure], None], path: Path) -> None:
+    """Draw a figure and write it as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
+    draw(figure)
+    figure.savefig(path, dpi=150)
+
+
+def draw_recall(results: Mapping[str, Mapping[str, Any]], figure: Figure) -> None:
+    """Draw recall against k for both directions, with chance."""
     axes = figure.subplots(1, 2, sharey=True)
     for axis, direction in zip(axes, DIRECTIONS, strict=True):
         for number, (method, result) in enumerate(results.items()):
@@ -89,7 +122,6 @@ def plot_recall(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("recall@k (%)")
     axes[1].legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
 
 
 def _percent(figure: Mapping[str, float | None]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption
@@ -14,8 +16,76 @@ from retrieval.fusion import fused_score
 from retrieval.inference import LongplayModel
 from retrieval.model import song_places
 
-#: Songs whose scores with all texts are computed together, so that memory stays small.
-_BLOCK = 16
+#: Songs, and texts, whose scores are computed together, so that memory stays small.
+_SONGS, _TEXTS = 16, 512
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Embedded texts: ``passage_emb [n, passages, dim]``, ``passage_weight [n, passages]``."""
+
+    passage_emb: Tensor
+    passage_weight: Tensor
+
+
+def embed_texts(
+    model: LongplayModel, texts: Sequence[str], on_text: Callable[[], None] = lambda: None
+) -> Texts:
+    """Each text by itself, and each different one once."""
+    known = {}
+    for text in dict.fromkeys(texts):
+        known[text] = model.embed_text(text)
+        on_text()
+    longest = max(len(e.passage_weight) for e in known.values())
+    passage_emb = torch.zeros(len(texts), longest, model.dim)
+    weight = torch.zeros(len(texts), longest)
+    for i, text in enumerate(texts):
+        embedded = known[text]
+        passage_emb[i, : len(embedded.passage_weight)] = torch.from_numpy(embedded.passage_emb)
+        weight[i, : len(embedded.passage_weight)] = torch.from_numpy(embedded.passage_weight)
+    return Texts(passage_emb, weight)
+
+
+def score_matrix(
+    texts: Texts, clips: Sequence[np.ndarray], tau: float, pooling: str = "attention"
+) -> np.ndarray:
+    """Every text with every song: float32 ``[texts, songs]``.
+
+    Args:
+        texts: of :func:`embed_texts`.
+        clips: ``[clips, dim]`` of each song, unit rows.
+        tau: temperature.
+        pooling: of :data:`retrieval.fusion.POOLINGS`.
+    """
+    columns = []
+    for start in range(0, len(clips), _SONGS):
+        clip_emb, clip_mask = _pad(clips[start : start + _SONGS])
+        rows = [
+            fused_score(emb, weight, clip_emb, clip_mask, tau, pooling)
+            for emb, weight in zip(
+                texts.passage_emb.split(_TEXTS), texts.passage_weight.split(_TEXTS), strict=True
+            )
+        ]
+        columns.append(torch.cat(rows).numpy())
+    return np.concatenate(columns, axis=1)
+
+
+def score_own(
+    texts: Texts,
+    owner: Sequence[int],
+    clips: Sequence[np.ndarray],
+    tau: float,
+    pooling: str = "attention",
+) -> np.ndarray:
+    """Every text with the one song that it is about: float32 ``[texts]``."""
+    scores = np.zeros(len(owner), np.float32)
+    owners = np.asarray(owner)
+    for j in np.unique(owners):
+        rows = np.flatnonzero(owners == j)
+        emb, weight = texts.passage_emb[rows], texts.passage_weight[rows]
+        clip_emb, clip_mask = _pad([clips[j]])
+        scores[rows] = fused_score(emb, weight, clip_emb, clip_mask, tau, pooling)[:, 0].numpy()
+    return scores
 
 
 def score_songs(
@@ -43,22 +113,9 @@ def score_songs(
     captions = [(c, j) for j, song in enumerate(songs) for c in song.song.captions if keep(c)]
     if not captions:
         raise ManifestError("evaluation: none of the songs has a caption of this kind")
-    embedded = {c.text: model.embed_text(c.text) for c, _ in captions}
-    longest = max(len(e.passage_weight) for e in embedded.values())
-    passage_emb = torch.zeros(len(captions), longest, model.dim)
-    weight = torch.zeros(len(captions), longest)
-    for i, (caption, _) in enumerate(captions):
-        text = embedded[caption.text]
-        passage_emb[i, : len(text.passage_weight)] = torch.from_numpy(text.passage_emb)
-        weight[i, : len(text.passage_weight)] = torch.from_numpy(text.passage_weight)
-    columns: dict[str, list[np.ndarray]] = {pooling: [] for pooling in poolings}
-    for start in range(0, len(songs), _BLOCK):
-        block_songs = songs[start : start + _BLOCK]
-        clip_emb, clip_mask = _pad(list(encode_songs(model, block_songs, on_song)))
-        for pooling in poolings:
-            block = fused_score(passage_emb, weight, clip_emb, clip_mask, model.tau, pooling)
-            columns[pooling].append(block.numpy())
-    scores = {pooling: np.concatenate(parts, axis=1) for pooling, parts in columns.items()}
+    texts = embed_texts(model, [c.text for c, _ in captions])
+    clips = list(encode_songs(model, songs, on_song))
+    scores = {pooling: score_matrix(texts, clips, model.tau, pooling) for pooling in poolings}
     return scores, np.array([j for _, j in captions]), [c for c, _ in captions]
 
 
@@ -66,9 +123,13 @@ def relevance(
     captions: Sequence[Caption], text_song: np.ndarray, songs: Sequence[CachedSong]
 ) -> np.ndarray:
     """Bool ``[texts, songs]``: a text fits its own song and every song that has the same text."""
-    texts = [{c.text for c in song.song.captions} for song in songs]
-    shared = [[caption.text in of_song for of_song in texts] for caption in captions]
-    matrix = np.array(shared, dtype=bool)
+    owners: dict[str, list[int]] = {}
+    for j, song in enumerate(songs):
+        for caption in song.song.captions:
+            owners.setdefault(caption.text, []).append(j)
+    matrix = np.zeros((len(captions), len(songs)), dtype=bool)
+    for i, caption in enumerate(captions):
+        matrix[i, owners.get(caption.text, [])] = True
     matrix[np.arange(len(captions)), text_song] = True
     return matrix
 
@@ -84,7 +145,7 @@ def encode_songs(
         yield state.clip_emb[0].float().cpu().numpy()
 
 
-def _pad(clips: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     most = max(len(c) for c in clips)
     clip_emb = torch.zeros(len(clips), most, clips[0].shape[1])
     clip_mask = torch.zeros(len(clips), most, dtype=torch.bool)

@@ -133,14 +133,14 @@ class KernelAttention(nn.Module):
         frame_mask = F.pad(frame_mask, (0, extra))
         groups = frames.reshape(-1, self.kernel_frames, width)
         group_mask = frame_mask.reshape(-1, self.kernel_frames)
-        kernels = _pool(groups, group_mask, self.frame_score(groups), self.heads)
+        kernels = pool(groups, group_mask, self.frame_score(groups), self.heads)
         kernels = kernels.reshape(n, -1, width)
         kernel_mask = group_mask.any(dim=1).reshape(n, -1)
-        clip = _pool(kernels, kernel_mask, self.kernel_score(kernels), self.heads)
+        clip = pool(kernels, kernel_mask, self.kernel_score(kernels), self.heads)
         return self.norm(self.project(clip))
 
 
-def _pool(x: Tensor, mask: Tensor, score: Tensor, heads: int) -> Tensor:
+def pool(x: Tensor, mask: Tensor, score: Tensor, heads: int) -> Tensor:
     """Weighted means ``[n, length, d]``, mask ``[n, length]``, score ``[n, length, heads]``.
 
     A row without any real element gives its plain mean, which nothing reads.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,18 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from retrieval.data.batches import StepSampler, TrainBatch, TrainSteps
+from retrieval.data.batches import TrainBatch, TrainSteps
 from retrieval.data.cache import CachedSong
+from retrieval.data.labels import LabelSet
+from retrieval.data.order import StepSampler
 from retrieval.evaluation import evaluate_scores, mean_recall
 from retrieval.inference import LongplayModel
-from retrieval.losses import (
-    JointBatch,
-    alignment_loss,
-    gather_batch,
-    info_nce,
-    joint_mean,
-    same_pairs,
-)
-from retrieval.model import CoLLAP, SongState
+from retrieval.model import CoLLAP
+from retrieval.objective import LossWeights, Objective
+from retrieval.precision import computes_in_bfloat16
 from retrieval.scoring import score_songs
 
 MONITOR = "val/recall"
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses beside the contrastive one; 0 leaves a loss out."""
-
-    alignment: float = 0.2
-    caption: float = 0.2
 
 
 class LitCoLLAP(L.LightningModule):
@@ -52,6 +39,7 @@ class LitCoLLAP(L.LightningModule):
         losses: weights of the losses.
         val_songs: the whole validation set.
         seed: of dropout; a step's is its own, so that a resumed run draws the same.
+        labels: what the encoder learns to name; the layer that names it is not kept.
     """
 
     def __init__(
@@ -62,42 +50,22 @@ class LitCoLLAP(L.LightningModule):
         losses: LossWeights,
         val_songs: Sequence[CachedSong],
         seed: int = 0,
+        labels: LabelSet | None = None,
     ):
         super().__init__()
-        self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.losses = losses
+        self.objective = Objective(net, losses, labels)
         self.val_songs = list(val_songs)
         self.seed = seed
 
+    @property
+    def net(self) -> CoLLAP:
+        """The model."""
+        return self.objective.net
+
     def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
         """The losses of one step: ``total`` and its parts, scalars."""
-        songs = self.net.encode_songs(batch.songs)
-        texts = self.net.encode_texts(batch.texts)
-        target = batch.target.to(songs.clip_emb.dtype)
-        local = JointBatch(songs, texts, batch.song_key, batch.text_key, target)
-        joint = gather_batch(local)
-        scores = self.net.score(joint.texts, joint.songs)
-        same = same_pairs(joint.song_key, joint.text_key)
-        parts = {"contrastive": info_nce(scores, self.net.logit_scale, same)}
-        total = parts["contrastive"]
-        if self.losses.alignment:
-            parts["alignment"] = alignment_loss(
-                joint.texts, joint.songs, joint.target, self.net.tau
-            )
-            total = total + self.losses.alignment * parts["alignment"]
-        if self.losses.caption and self.net.captioner is not None:
-            parts["caption"] = self._caption_loss(batch, songs)
-            total = total + self.losses.caption * parts["caption"]
-        return {"total": total, **parts}
-
-    def _caption_loss(self, batch: TrainBatch, songs: SongState) -> Tensor:
-        assert self.net.captioner is not None
-        assert batch.caption_ids is not None
-        summed, count = self.net.captioner.loss_sum(
-            batch.caption_ids, songs.clip_state, songs.clip_mask
-        )
-        return joint_mean(summed, count)
+        return self.objective(batch)
 
     def on_train_batch_start(self, batch: TrainBatch, index: int) -> None:
         """Draw dropout from the seed, the step and the process."""
@@ -130,7 +98,7 @@ class LitCoLLAP(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Weight decay on matrices only, as usual for transformers."""
-        params = [p for p in self.net.parameters() if p.requires_grad]
+        params = [p for p in self.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in params if p.ndim >= 2]},
             {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
@@ -148,10 +116,11 @@ class BestCheckpoint(Callback):
 
     Args:
         save: writes the model, given the step and its figure.
-        patience: validations without improvement until training stops.
+        patience: validations without improvement until training stops; None goes on to the last
+            step and keeps the last model, where the validation songs are not what it is for.
     """
 
-    def __init__(self, save: Callable[[int, float], None], patience: int):
+    def __init__(self, save: Callable[[int, float], None], patience: int | None):
         self.save, self.patience = save, patience
         self.best, self.best_step, self.waited = -math.inf, 0, 0
 
@@ -171,13 +140,14 @@ class BestCheckpoint(Callback):
         recall = float(trainer.callback_metrics[MONITOR])
         # On small sets recall takes few values; the reciprocal rank breaks its ties.
         figure = recall + 1e-3 * float(trainer.callback_metrics["val/mrr"])
-        if figure > self.best:
+        if figure > self.best or self.patience is None:
             self.best, self.best_step, self.waited = figure, trainer.global_step, 0
             if trainer.is_global_zero:
                 self.save(trainer.global_step, recall)
         else:
             self.waited += 1
-        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+        enough = self.patience is not None and self.waited >= self.patience
+        trainer.should_stop = trainer.should_stop or enough
 
 
 class ResumePoint(Callback):
@@ -225,7 +195,8 @@ def trainer_settings(settings: DictConfig) -> DictConfig:
     """Trainer settings with ``precision: auto`` decided for this machine."""
     if settings.precision != "auto":
         return settings
-    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    device = "cuda" if torch.cuda.is_available() and settings.accelerator != "cpu" else "cpu"
+    half = computes_in_bfloat16(torch.device(device))
     settings = settings.copy()
     settings.precision = "bf16-mixed" if half else "32-true"
     return settings

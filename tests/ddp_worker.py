@@ -12,7 +12,9 @@ from tiny import make_net
 from retrieval.data.batches import TrainSteps
 from retrieval.data.cache import FeatureCache
 from retrieval.data.manifest import read_manifest
-from retrieval.training import LitCoLLAP, LossWeights
+from retrieval.data.order import Part
+from retrieval.objective import LossWeights
+from retrieval.training import LitCoLLAP
 
 
 def gradients(rank: int, world: int, root: str, tower: str) -> None:
@@ -20,7 +22,7 @@ def gradients(rank: int, world: int, root: str, tower: str) -> None:
     net = make_net(Path(tower))
     cache = FeatureCache(Path(root) / "cache", net)
     songs = [cache.get(song) for song in read_manifest(Path(root) / "manifest.jsonl")]
-    batch = TrainSteps(songs, net, 6, 3, seed=0, rank=rank, world=world)[0]
+    batch = TrainSteps([Part(songs, 6)], net, 3, seed=0, rank=rank, world=world)[0]
     module = LitCoLLAP(net, torch.optim.SGD, lambda o: None, LossWeights(), [])
     module.train()
     if world > 1:

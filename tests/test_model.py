@@ -111,7 +111,7 @@ def test_a_masked_negative_stays_negative() -> None:
     q = torch.tensor([[[1.0, 0.0]]])
     c = torch.tensor([[[-0.98, 0.2], [0.0, 0.0]]])
     mask = torch.tensor([[True, False]])
-    for pooling in POOLINGS[:1] + POOLINGS[2:]:
+    for pooling in set(POOLINGS) - {"mean"}:
         score = fused_score(q, torch.ones(1, 1), c, mask, 0.1, pooling)
         assert float(score) == pytest.approx(-0.98)
 

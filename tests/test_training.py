@@ -26,9 +26,11 @@ from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.batches import TrainSteps, pick_clips
 from retrieval.data.cache import FeatureCache, cache_songs
 from retrieval.data.manifest import Caption, Section, Song, read_manifest
+from retrieval.data.order import Part
 from retrieval.data.readers.splits import split_songs
 from retrieval.errors import CheckpointError
 from retrieval.losses import info_nce, same_pairs, section_target
+from retrieval.ship import main as ship_main
 
 CONF = str(Path(train.__file__).parent / "conf")
 
@@ -68,13 +70,14 @@ def test_steps_are_a_function_of_seed_and_step(tmp_path: Path, tower: Path) -> N
     cache = FeatureCache(tmp_path / "cache", net)
     songs, bad = cache_songs(read_manifest(write_songs(tmp_path, 7)), cache)
     assert not bad
-    a, b = (TrainSteps(songs, net, 4, 2, seed=3) for _ in range(2))
+    parts = [Part(songs, 4)]
+    a, b = (TrainSteps(parts, net, 2, seed=3) for _ in range(2))
     one, two = a[5], b[5]
     assert torch.equal(one.songs.prepared, two.songs.prepared)
     assert one.texts == two.texts
-    halves = [TrainSteps(songs, net, 4, 2, 3, rank, 2)[5] for rank in (0, 1)]
+    halves = [TrainSteps(parts, net, 2, 3, rank, 2)[5] for rank in (0, 1)]
     assert halves[0].texts + halves[1].texts == one.texts
-    seen = [i for step in range(7) for i in a.order(step)]
+    seen = [i for step in range(7) for i in a.order.step(step)]
     assert np.bincount(seen).tolist() == [4] * 7
 
 
@@ -162,9 +165,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, tower: 
             ],
         )
     out = evaluate.run(cfg)
-    data = json.loads((out / "recall.json").read_text())
+    data = json.loads((out / "retrieval.json").read_text())
     assert set(data["results"]) == {"attention", "mean", "max", "maxsim", "first"}
-    assert (out / "recall.png").stat().st_size > 10_000
+    assert (out / "retrieval.png").stat().st_size > 10_000
     assert (tmp_path / "songs.faiss").exists()
 
 
@@ -211,7 +214,7 @@ def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower:
     assert new.encode([7, 61], timed=False)[1:-1] == [old.encode([7], timed=False)[1], 62]
 
 
-@pytest.mark.parametrize("name", ["real", "composed", "smoke"])
+@pytest.mark.parametrize("name", ["real", "pretrain", "default", "smoke"])
 def test_every_experiment_composes(name: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", [f"experiment={name}", "data.manifest=x.jsonl"])
@@ -233,3 +236,19 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path, tower: Path) -> 
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-6, rtol=1e-4), name
         assert torch.equal(two[name], other[name])
+
+
+def test_a_checkpoint_is_shipped_in_half_the_size(tmp_path: Path, tower: Path) -> None:
+    source = save_checkpoint(make_net(tower), tmp_path / "a", {"step": 7}, "# run\n\n- facts\n")
+    (tmp_path / "card.md").write_text("# Mine\n\nGood for tests.\n")
+    shipped = tmp_path / "b"
+    assert ship_main([str(source), str(shipped), "--card", str(tmp_path / "card.md")]) == 0
+    a, b = (f / "model.safetensors" for f in (source, shipped))
+    assert b.stat().st_size < 0.6 * a.stat().st_size
+    assert json.loads((shipped / "config.json").read_text())["step"] == 7
+    card = (shipped / "card.md").read_text()
+    assert card.startswith("# Mine")
+    assert "## Training run: run" in card
+    one, two = (load_model(f).embed_text("a piano").passage_emb for f in (source, shipped))
+    assert np.abs(one - two).max() < 5e-3
+    assert ship_main([str(tmp_path / "nothing"), str(shipped)]) == 2

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from retrieval.caption_format import format_caption
 from retrieval.captioner import PAD
 from retrieval.data.augment import Augment, SongView, draw_view
-from retrieval.data.cache import CachedSong
+from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import Caption
+from retrieval.data.order import Part, SongOrder
 from retrieval.data.views import TextView, random_view
 from retrieval.errors import ConfigError
 from retrieval.model import CoLLAP, SongBatch, song_places
@@ -31,7 +33,15 @@ class TrainBatch:
         texts: passages of each text.
         target: ``[n, passages, clips]``, where passages should attend (see ``alignment_loss``).
         song_key, text_key: int64 ``[n]``, equal where song or caption is the same.
-        caption_ids: int64 ``[n, length]`` for the generator head, None without one.
+        caption_ids: int64 ``[k, length]`` for the generator head, of the songs in
+            ``caption_song``; None without one.
+        caption_song: int64 ``[k]``, numbers of songs.
+        contrast_song: int64 ``[m]``, numbers of the songs that have false captions here.
+        contrast_texts: passages of ``m * versions`` texts: each such song's true caption, then
+            false ones, the true one again where there are fewer.
+        contrast_mask: bool ``[m, versions]``, False on what was filled up.
+        labels: float ``[clips of all songs, labels]``, NaN where unknown; see
+            :class:`retrieval.data.labels.LabelSet`.
     """
 
     songs: SongBatch
@@ -40,6 +50,28 @@ class TrainBatch:
     song_key: Tensor
     text_key: Tensor
     caption_ids: Tensor | None
+    caption_song: Tensor
+    contrast_song: Tensor
+    contrast_texts: list[list[str]]
+    contrast_mask: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Extras:
+    """How much of a step is beside songs and one text each.
+
+    Attributes:
+        captions: songs whose caption the generator head learns to write, at most.
+        contrasts: songs with false captions, at most.
+        versions: texts of each of them, the true one included.
+        tags: chance that the text is made of the song's tags.
+    """
+
+    captions: int = 8
+    contrasts: int = 8
+    versions: int = 4
+    tags: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -52,7 +84,8 @@ class _Sample:
     position: np.ndarray
     place: Tensor
     text: TextView
-    caption_ids: list[int] | None
+    view: SongView
+    labels: Tensor
 
 
 _AS_IT_IS = Augment()
@@ -61,69 +94,46 @@ _AS_IT_IS = Augment()
 class TrainSteps(Dataset[TrainBatch]):
     """Step number -> batch.
 
-    Songs are gone through in a new random order each round; songs that share ``meta["group"]``
-    (variants that differ in their order only) stand side by side, so that they are one another's
-    negatives.
-
     Args:
-        songs: usable training songs, each with at least one caption.
+        parts: collections of usable training songs, and how many of a step come from each.
         net: for its tokenizer and its augmentation; its weights are not read.
-        batch_size: songs a step, over all processes.
         train_clips: most clips that a step reads of a song, spread over its whole length.
         seed: of everything.
         rank: number of this process.
         world: how many processes there are.
         augment: how often a song is seen otherwise than whole and in order.
+        labels: what is asked of clips.
+        extras: captions to write and to tell apart.
     """
 
     def __init__(
         self,
-        songs: Sequence[CachedSong],
+        parts: Sequence[Part],
         net: CoLLAP,
-        batch_size: int,
         train_clips: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
         augment: Augment = _AS_IT_IS,
+        labels: LabelSet | None = None,
+        extras: Extras = Extras(),
     ):
-        self.songs = [s for s in songs if s.song.captions]
-        if len(self.songs) < 2:
-            raise ConfigError(f"training songs with captions: got {len(self.songs)}, need 2")
-        if batch_size % world:
-            raise ConfigError(f"data.batch_size: got {batch_size}, expected a multiple of {world}")
+        self.order = SongOrder(parts, seed)
+        self.songs = [song for part in parts for song in part.songs]
+        if self.order.step_size % world:
+            raise ConfigError(
+                f"data.batch_size: got {self.order.step_size}, expected a multiple of {world}"
+            )
         self.net, self.train_clips, self.seed = net, train_clips, seed
-        self.batch_size = min(batch_size, len(self.songs) // world * world)
-        if self.batch_size < 2:
-            raise ConfigError(f"data.batch_size: got {batch_size}, expected at least 2")
         self.rank, self.world, self.augment = rank, world, augment
+        self.labels, self.extras = labels or LabelSet(()), extras
+        self._split = cache(net.split)  # the same captions come again every round
 
     def __getitem__(self, step: int) -> TrainBatch:
         """This process's share of one step."""
-        share = self.batch_size // self.world
-        picks = self.order(step)[self.rank * share : (self.rank + 1) * share]
-        samples = [self._sample(step, i) for i in picks]
-        return self._collate(samples)
-
-    def order(self, step: int) -> list[int]:
-        """Songs of a step over all processes.
-
-        Where one round of all songs ends within a step, a song may stand in it twice; the losses
-        do not take it for its own negative.
-        """
-        rounds, start = divmod(step * self.batch_size, len(self.songs))
-        order = self._round(rounds)[start:]
-        if len(order) < self.batch_size:
-            order = order + self._round(rounds + 1)
-        return order[: self.batch_size]
-
-    def _round(self, number: int) -> list[int]:
-        groups: dict[object, list[int]] = {}
-        for i, cached in enumerate(self.songs):
-            groups.setdefault(cached.song.meta.get("group", cached.song.id), []).append(i)
-        lists = list(groups.values())
-        rng = np.random.default_rng([self.seed, 1, number])
-        return [i for g in rng.permutation(len(lists)) for i in lists[g]]
+        share = self.order.step_size // self.world
+        picks = self.order.step(step)[self.rank * share : (self.rank + 1) * share]
+        return self._collate([self._sample(step, i) for i in picks], step)
 
     def _sample(self, step: int, i: int) -> _Sample:
         cached = self.songs[i]
@@ -132,71 +142,107 @@ class TrainSteps(Dataset[TrainBatch]):
         song = draw_view(cached.times.numpy(), cached.duration_s, captions, self.augment, rng)
         position = pick_clips(len(song.clips), self.train_clips, rng)
         times = torch.from_numpy(song.times_s[position])
-        text = random_view(song.captions, self.net.split, times, rng)
+        tags = cached.song.tags if rng.random() < self.extras.tags else ()
+        text = random_view(song.captions, self._split, times, rng, tags=tags)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         clips = song.clips[position].tolist()
         prepared = self.net.audio.augment(cached.prepared(clips), generator)
-        place = song_places(times, song.duration_s)
-        head = self._caption_ids(song, text.caption)
-        return _Sample(cached.song.id, prepared, cached.filled[clips], position, place, text, head)
+        return _Sample(
+            cached.song.id, prepared, cached.filled[clips], position,
+            song_places(times, song.duration_s), text, song,
+            self.labels.target(cached.song, cached.times[clips]),
+        )  # fmt: skip
 
-    def _collate(self, samples: list[_Sample]) -> TrainBatch:
-        n, clips = len(samples), max(len(s.position) for s in samples)
+    def _collate(self, samples: list[_Sample], step: int) -> TrainBatch:
         passages = max(len(s.text.passages) for s in samples)
-        mask = torch.zeros(n, clips, dtype=torch.bool)
-        position = torch.zeros(n, clips, dtype=torch.int64)
-        place = torch.zeros(n, clips, 2)
-        target = torch.zeros(n, passages, clips)
+        songs = self._song_batch(samples, step)
+        target = torch.zeros(len(samples), passages, songs.clip_mask.shape[1])
         for i, sample in enumerate(samples):
-            heard = len(sample.position)
-            mask[i, :heard] = True
-            position[i, :heard] = torch.from_numpy(sample.position)
-            place[i, :heard] = sample.place
-            target[i, : len(sample.text.passages), :heard] = sample.text.target
-        songs = SongBatch(
-            torch.cat([s.prepared for s in samples]),
-            torch.cat([s.filled for s in samples]),
-            mask,
-            position,
-            place,
-        )
-        rows = [torch.tensor(s.caption_ids) for s in samples if s.caption_ids is not None]
+            target[i, : len(sample.text.passages), : len(sample.position)] = sample.text.target
+        rng = np.random.default_rng([self.seed, 3, step, self.rank])
+        contrast_song, contrast_texts, contrast_mask = self._contrasts(samples, rng)
+        caption_song, caption_ids = self._captions(samples, rng)
         return TrainBatch(
             songs,
             [s.text.passages for s in samples],
             target,
             torch.tensor([text_key(s.song_id) for s in samples]),
-            torch.tensor([text_key(s.text.caption.text) for s in samples]),
-            pad_sequence(rows, batch_first=True, padding_value=PAD) if rows else None,
+            torch.tensor([text_key(" ".join(s.text.passages)) for s in samples]),
+            caption_ids,
+            caption_song,
+            contrast_song,
+            contrast_texts,
+            contrast_mask,
+            torch.cat([s.labels for s in samples]),
         )
 
-    def _caption_ids(self, song: SongView, caption: Caption) -> list[int] | None:
+    def _song_batch(self, samples: list[_Sample], step: int) -> SongBatch:
+        n, clips = len(samples), max(len(s.position) for s in samples)
+        mask = torch.zeros(n, clips, dtype=torch.bool)
+        position = torch.zeros(n, clips, dtype=torch.int64)
+        place = torch.zeros(n, clips, 2)
+        for i, sample in enumerate(samples):
+            heard = len(sample.position)
+            mask[i, :heard] = True
+            position[i, :heard] = torch.from_numpy(sample.position)
+            place[i, :heard] = sample.place
+        generator = torch.Generator().manual_seed((self.seed << 32) + step * self.world + self.rank)
+        prepared, filled = self.net.audio.shorten(
+            torch.cat([s.prepared for s in samples]),
+            torch.cat([s.filled for s in samples]),
+            generator,
+        )
+        return SongBatch(prepared, filled, mask, position, place)
+
+    def _contrasts(
+        self, samples: list[_Sample], rng: np.random.Generator
+    ) -> tuple[Tensor, list[list[str]], Tensor]:
+        """True and false captions of some of the songs that have false ones."""
+        versions = self.extras.versions
+        chosen: list[int] = []
+        texts: list[list[str]] = []
+        rows: list[list[bool]] = []
+        for i in rng.permutation(len(samples)).tolist():
+            told = [c for c in samples[i].view.captions if c.negatives]
+            if not told or len(chosen) == -(-self.extras.contrasts // self.world):
+                continue
+            caption = told[int(rng.integers(len(told)))]
+            false = draw_negatives(caption, versions - 1, rng)
+            spare = versions - 1 - len(false)
+            all_ = [caption.text, *false, *[caption.text] * spare]
+            texts += [[p.text for p in self._split(text)] for text in all_]
+            rows.append([True] * (1 + len(false)) + [False] * spare)
+            chosen.append(i)
+        mask = torch.tensor(rows, dtype=torch.bool).reshape(len(rows), versions)
+        return torch.tensor(chosen, dtype=torch.int64), texts, mask
+
+    def _captions(
+        self, samples: list[_Sample], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None]:
         """What the generator head learns to write: the timed caption where a song has one."""
         head = self.net.captioner
-        if head is None:
-            return None
-        wanted = next((c for c in song.captions if c.form == "timed"), caption)
-        line = format_caption(wanted, song.duration_s)
-        return head.encode(self.net.text.token_ids(line), timed=bool(wanted.sections))
+        order = rng.permutation(len(samples)).tolist()
+        told = [i for i in order if samples[i].text.caption is not None]
+        told = told[: -(-self.extras.captions // self.world)]
+        if head is None or not told:
+            return torch.zeros(0, dtype=torch.int64), None
+        rows = []
+        for i in told:
+            view, caption = samples[i].view, samples[i].text.caption
+            wanted = next((c for c in view.captions if c.form == "timed"), caption)
+            assert isinstance(wanted, Caption)
+            ids = self.net.text.token_ids(format_caption(wanted, view.duration_s))
+            rows.append(torch.tensor(head.encode(ids, timed=bool(wanted.sections))))
+        padded = pad_sequence(rows, batch_first=True, padding_value=PAD)
+        return torch.tensor(told, dtype=torch.int64), padded
 
 
-class StepSampler(Sampler[int]):
-    """The steps of one validation interval.
-
-    Args:
-        steps: in an interval.
-        next_step: the number of steps that training has made so far; a resumed run starts there.
-    """
-
-    def __init__(self, steps: int, next_step: Callable[[], int]):
-        self.steps, self.next_step = steps, next_step
-
-    def __iter__(self) -> Iterator[int]:
-        start = self.next_step()
-        return iter(range(start, start + self.steps))
-
-    def __len__(self) -> int:
-        return self.steps
+def draw_negatives(caption: Caption, most: int, rng: np.random.Generator) -> list[str]:
+    """False versions of a caption: the one in another order always, for order is hardest."""
+    order = rng.permutation(len(caption.negatives))
+    swapped = [k for k in order if caption.negatives[k].change == "swap"]
+    others = [k for k in order if caption.negatives[k].change != "swap"]
+    return [caption.negatives[k].text for k in (*swapped, *others)[:most]]
 
 
 def pick_clips(clips: int, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--audio", type=Path, help="folder of the audio files (the same)")
     group = parser.add_argument_group("sets without an official split")
     group.add_argument("--fold", type=int, default=0, help="which fold is the test split (0)")
-    group.add_argument("--folds", type=int, default=3, help="how many folds (3)")
+    group.add_argument("--folds", type=int, default=3, help="how many folds (3); 0: no test split")
     group.add_argument("--val", type=float, default=0.2, help="validation share of the rest (0.2)")
     return parser
 

@@ -17,7 +17,7 @@ KINDS = ("human", "generated")
 SPLITS = ("train", "val", "test")
 #: What a caption is for; empty where nobody said.
 FORMS = ("", "short", "long", "timed", "query")
-_FIELDS = {"id", "audio", "captions", "tags", "split", "licence", "title", "meta"}
+_FIELDS = {"id", "audio", "captions", "tags", "split", "licence", "title", "meta", "labels"}
 # A line holds a song's texts, not its audio; a longer one is not a manifest.
 _MAX_LINE_BYTES = 1 << 20
 
@@ -61,6 +61,16 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Label:
+    """A fact about a stretch of a song, such as kind ``instrument``, name ``piano``; seconds."""
+
+    kind: str
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Song:
     """One line of a manifest; ``audio`` is resolved against the manifest's folder."""
 
@@ -72,6 +82,7 @@ class Song:
     licence: str = ""
     title: str = ""
     meta: Mapping[str, Scalar] = field(default_factory=dict)
+    labels: tuple[Label, ...] = ()
 
 
 def read_manifest(path: str | Path) -> list[Song]:
@@ -142,6 +153,8 @@ def _to_json(song: Song, root: Path) -> dict[str, Any]:
     }
     if song.meta:
         row["meta"] = dict(song.meta)
+    if song.labels:
+        row["labels"] = [[x.kind, x.name, x.start_s, x.end_s] for x in song.labels]
     return row
 
 
@@ -200,6 +213,9 @@ def parse_song(row: dict[str, Any], where: str, root: Path) -> Song:
         licence=_typed(row, "licence", str, where, ""),
         title=_typed(row, "title", str, where, ""),
         meta=_parse_meta(row, where),
+        labels=tuple(
+            _parse_label(x, f"{where}, labels") for x in _typed(row, "labels", list, where, [])
+        ),
     )
 
 
@@ -252,19 +268,26 @@ def _parse_negative(row: Any, where: str) -> Negative:
 def _parse_section(row: Any, where: str) -> Section:
     if not isinstance(row, dict):
         raise ManifestError(f"{where}: got {row!r}, expected start_s, end_s and text")
-    times = []
-    for name in ("start_s", "end_s"):
-        value = row.get(name)
+    start_s, end_s = _parse_times(row.get("start_s"), row.get("end_s"), where)
+    return Section(start_s, end_s, _required_text(row, "text", where))
+
+
+def _parse_label(row: Any, where: str) -> Label:
+    if not isinstance(row, list) or len(row) != 4 or not all(isinstance(x, str) for x in row[:2]):
+        raise ManifestError(f"{where}: got {row!r}, expected [kind, name, start_s, end_s]")
+    return Label(row[0], row[1], *_parse_times(row[2], row[3], where))
+
+
+def _parse_times(start_s: Any, end_s: Any, where: str) -> tuple[float, float]:
+    for name, value in (("start_s", start_s), ("end_s", end_s)):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ManifestError(f"{where}: {name} is {value!r}, expected seconds")
-        times.append(float(value))
-    start_s, end_s = times
     if not (0 <= start_s < end_s < math.inf):
         raise ManifestError(
             f"{where}: {start_s}-{end_s}, expected 0 <= start_s < end_s, in seconds "
             "(percent, or the two exchanged?)"
         )
-    return Section(start_s, end_s, _required_text(row, "text", where))
+    return float(start_s), float(end_s)
 
 
 def _required_text(row: dict[str, Any], name: str, where: str) -> str:

@@ -24,12 +24,13 @@ class TextView:
     Attributes:
         passages: at least one.
         target: ``[passages, clips]``, rows that sum to 1, or 0 where no time is known.
-        caption: the caption that the passages come from (the first, where two were joined).
+        caption: the caption that the passages come from (the first, where two were joined); None
+            where they are tags.
     """
 
     passages: list[str]
     target: Tensor
-    caption: Caption
+    caption: Caption | None
 
 
 def full_view(caption: Caption, split: Split, clip_times: Tensor) -> TextView:
@@ -47,6 +48,7 @@ def random_view(
     rng: np.random.Generator,
     join: float = 0.3,
     drop: float = 0.3,
+    tags: Sequence[str] = (),
 ) -> TextView:
     """A random text about a song: one caption or two, whole or with passages left out.
 
@@ -60,7 +62,10 @@ def random_view(
         rng: source of all randomness.
         join: chance that a second caption follows.
         drop: chance that passages are left out.
+        tags: words to make the text of instead, some of them in a random order.
     """
+    if tags:
+        return _tag_view(tags, split, clip_times, rng)
     captions = one_form(captions, rng)
     order = rng.permutation(len(captions))
     chosen = order[: 2 if rng.random() < join else 1]
@@ -71,6 +76,14 @@ def random_view(
         keep = np.sort(rng.permutation(len(passages))[: rng.integers(1, len(passages))])
         passages, target = [passages[i] for i in keep], target[keep]
     return TextView(passages, target, views[0].caption)
+
+
+def _tag_view(
+    tags: Sequence[str], split: Split, clip_times: Tensor, rng: np.random.Generator
+) -> TextView:
+    chosen = rng.permutation(len(tags))[: rng.integers(1, len(tags) + 1)]
+    passages = [p.text for p in split(", ".join(tags[i] for i in chosen))]
+    return TextView(passages, torch.zeros(len(passages), len(clip_times)), None)
 
 
 def _section_spans(caption: Caption) -> list[tuple[int, int, float, float]]:

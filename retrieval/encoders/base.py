@@ -53,6 +53,12 @@ class AudioEncoder(nn.Module, ABC):
         """A random variant of prepared clips, for training; the same clips by default."""
         return prepared
 
+    def shorten(
+        self, prepared: Tensor, filled: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A part of each clip and how much of that is sound, for training; all by default."""
+        return prepared, filled
+
     def forward(self, prepared: Tensor) -> Tensor:
         """The rest: prepared ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
         return prepared if self.frozen else self.encode(prepared)
@@ -87,6 +93,17 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def token_ids(self, text: str) -> list[int]:
         """Ids of the tower's tokens for a text, without the special ones."""
+
+    @abstractmethod
+    def word_table(self) -> Tensor:
+        """Vectors of the tower's tokens, ``[vocabulary, d_word]``; never trained here."""
+
+    def encode_together(self, passages: list[str]) -> Tensor:
+        """Vectors of passages of equal length, fast rather than exact; for training."""
+        return self(passages)
+
+    def remember(self, passages: list[str], vectors: Tensor) -> None:
+        """Take over vectors ``[n, d_text]`` that the same frozen tower gave elsewhere."""
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from retrieval.encoders.base import AudioEncoder
+from retrieval.encoders.spectrum import FLOOR, GROUP, Spectrum
 from retrieval.errors import ConfigError
+from retrieval.sequence import Block, relative_buckets
+
+_HEADS = 4
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,15 @@ class MelConfig:
         sample_rate_hz: rate of the waveforms; half of it is the highest pitch that is heard.
         clip_s: clip length in seconds.
         n_mels: mel bands; a multiple of 16, since four stages halve them.
-        n_fft: analysis window in samples.
+        n_fft: short analysis window in samples.
         hop: samples between analysis frames.
+        pitch_fft: long analysis window in samples, which tells semitones apart.
+        pitch_bands: semitones from C2 upward; a multiple of 8.
         widths: channels of the stem and of the three stages.
+        context_layers: transformer layers over the frames of a clip, which hear tempo and key.
         d_audio: width of a frame.
         dropout: on the frames.
+        crop: part of each clip that a training step hears, at a random place; all of it at 1.
         frozen: keep the weights as they are.
     """
 
@@ -33,31 +41,25 @@ class MelConfig:
     n_mels: int = 96
     n_fft: int = 1024
     hop: int = 480
-    widths: tuple[int, int, int, int] = (24, 48, 96, 160)
+    pitch_fft: int = 8192
+    pitch_bands: int = 72
+    widths: tuple[int, int, int, int] = (32, 64, 96, 160)
+    context_layers: int = 2
     d_audio: int = 256
     dropout: float = 0.1
+    crop: float = 1.0
     frozen: bool = False
 
     def __post_init__(self) -> None:
         if self.n_mels % 16:
             raise ConfigError(f"n_mels: got {self.n_mels}, expected a multiple of 16")
+        if self.pitch_bands % GROUP:
+            raise ConfigError(f"pitch_bands: got {self.pitch_bands}, expected a multiple of 8")
         if len(self.widths) != 4:
             raise ConfigError(f"widths: got {list(self.widths)}, expected four channel counts")
+        if not 0.1 <= self.crop <= 1:
+            raise ConfigError(f"crop: got {self.crop}, expected 0.1 to 1")
         object.__setattr__(self, "widths", tuple(self.widths))
-
-
-def mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
-    """Triangular mel filters, ``[n_fft // 2 + 1, n_mels]``.
-
-    The mel scale is O'Shaughnessy's 2595 log10(1 + f / 700), as in HTK; each filter peaks at 1.
-    """
-    top = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate_hz / 2 / 700.0)).item()
-    mels = torch.linspace(0.0, top, n_mels + 2, dtype=torch.float64)
-    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    bins = torch.linspace(0.0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    rise = (bins[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[None, 2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rise, fall).clamp(min=0).float()
 
 
 class ResidualStage(nn.Module):
@@ -76,11 +78,32 @@ class ResidualStage(nn.Module):
         return F.gelu(x + self.norm2(self.conv(x)))
 
 
-class MelEncoder(AudioEncoder):
-    """Log-mel, four convolution stages, one vector every 160 ms.
+class FrameContext(nn.Module):
+    """A transformer over the frames of one clip, with relative positions."""
 
-    Normalisation is by group, never by batch, so a clip's frames do not depend on other clips.
-    Frequency is folded into the channels at the end, so that register is not averaged away.
+    def __init__(self, width: int, layers: int, dropout: float):
+        super().__init__()
+        self.bias = nn.Embedding(32, _HEADS)
+        nn.init.zeros_(self.bias.weight)
+        self.blocks = nn.ModuleList(Block(width, _HEADS, dropout) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, frames, width]`` -> the same shape."""
+        position = torch.arange(x.shape[1], device=x.device)[None]
+        bias = self.bias(relative_buckets(position)).permute(0, 3, 1, 2).to(x.dtype)
+        bias = bias.expand(len(x), -1, -1, -1)
+        for block in self.blocks:
+            x = block(x, bias)
+        return x
+
+
+class MelEncoder(AudioEncoder):
+    """Log-mel through four convolution stages, semitones beside it, a transformer over frames.
+
+    One vector every 160 ms. Normalisation is by group, never by batch, so a clip's frames do not
+    depend on other clips. Frequency is folded into the channels at the end, so that register is
+    not averaged away. Semitone levels are taken against their own mean: key and chords do not
+    depend on loudness.
     """
 
     def __init__(self, config: MelConfig):
@@ -89,11 +112,10 @@ class MelEncoder(AudioEncoder):
         self.sample_rate_hz, self.clip_s = config.sample_rate_hz, config.clip_s
         self.d_audio, self.frozen = config.d_audio, config.frozen
         stem, one, two, three = config.widths
-        filters = mel_filterbank(config.sample_rate_hz, config.n_fft, config.n_mels)
-        self.register_buffer("filters", filters, persistent=False)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.filters: Tensor
-        self.window: Tensor
+        self.spectrum = Spectrum(
+            config.sample_rate_hz, config.n_fft, config.hop, config.n_mels, config.pitch_fft,
+            config.pitch_bands,
+        )  # fmt: skip
         self.band_scale = nn.Parameter(torch.ones(config.n_mels, 1))
         self.band_shift = nn.Parameter(torch.zeros(config.n_mels, 1))
         self.stem = nn.Conv2d(1, stem, 5, stride=2, padding=2, bias=False)
@@ -104,60 +126,95 @@ class MelEncoder(AudioEncoder):
             ResidualStage(two, three, (2, 1)),
         )
         self.project = nn.Linear(three * config.n_mels // 16, config.d_audio)
+        self.pitch = nn.Sequential(
+            nn.Linear(config.pitch_bands, config.d_audio),
+            nn.GELU(),
+            nn.Linear(config.d_audio, config.d_audio),
+        )
         self.norm = nn.LayerNorm(config.d_audio)
         self.dropout = nn.Dropout(config.dropout)
+        self.context = FrameContext(config.d_audio, config.context_layers, config.dropout)
+        # Channels last is what CPU and GPU convolutions are fastest in.
+        self.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(not config.frozen)
 
     def front_end(self, clips: Tensor) -> Tensor:
-        """Log-mel of ``[n, clip_samples]``: float16 ``[n, n_mels, clip_samples // hop]``.
-
-        Decibels are mapped so that -80..0 dB is about -2..2. Rounded to float16 here, so that
-        cached and fresh features are the same numbers (16-bit steps are below 0.02 dB there).
-        """
-        margin = self.config.n_fft - self.config.hop
-        padded = F.pad(clips, (margin // 2, margin - margin // 2))
-        spectrum = torch.stft(
-            padded,
-            self.config.n_fft,
-            self.config.hop,
-            window=self.window,
-            center=False,
-            return_complex=True,
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = torch.einsum("nft,fm->nmt", power, self.filters)
-        level_db = 10.0 * torch.log10(mel.clamp(min=1e-5))
-        return (level_db / 20.0).half()
+        """See :class:`retrieval.encoders.spectrum.Spectrum`; float16 ``[n, rows, columns]``."""
+        return self.spectrum(clips)
 
     def augment(self, prepared: Tensor, generator: torch.Generator) -> Tensor:
-        """Louder or softer by up to 6 dB, with two bands and two stretches left out.
+        """The same clips as another recording might have them; see :func:`degrade`."""
+        return prepared if self.frozen else degrade(prepared, self.config.n_mels, generator)
 
-        SpecAugment (arXiv 1904.08779) with masks of up to an eighth of the bands and a tenth of
-        the time.
-        """
-        if self.frozen:
-            return prepared
-        prepared = prepared.clone()
-        _, bands, times = prepared.shape
-        gain_db = 12 * torch.rand(1, generator=generator).item() - 6
-        prepared += gain_db / 20
-        for clip in prepared:
-            for axis, size, longest in ((0, bands, bands // 8), (1, times, times // 10)) * 2:
-                width = int(torch.randint(longest + 1, (1,), generator=generator))
-                start = int(torch.randint(size - width + 1, (1,), generator=generator))
-                clip.narrow(axis, start, width).zero_()
-        return prepared
+    def shorten(
+        self, prepared: Tensor, filled: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A random stretch of each clip, all of one length; padded clips keep their beginning."""
+        groups = prepared.shape[-1] // GROUP
+        kept = max(round(groups * self.config.crop), 1)
+        if self.frozen or kept == groups:
+            return prepared, filled
+        start = torch.randint(groups - kept + 1, (len(prepared),), generator=generator)
+        start = torch.where(filled < 1, 0, start) * GROUP
+        parts = [
+            clip[:, begin : begin + kept * GROUP]
+            for clip, begin in zip(prepared, start.tolist(), strict=True)
+        ]
+        return torch.stack(parts), (filled * groups / kept).clamp(max=1)
 
     def encode(self, features: Tensor) -> Tensor:
-        """Log-mel ``[n, n_mels, t]`` -> frames ``[n, t / 8, d_audio]``."""
-        x = features.to(self.project.weight.dtype) * self.band_scale + self.band_shift
-        x = F.gelu(self.stem_norm(self.stem(x.unsqueeze(1))))
-        x = self.stages(x)  # [n, channels, n_mels / 16, t / 8]
-        x = x.flatten(1, 2).transpose(1, 2)
-        return self.dropout(self.norm(self.project(x)))
+        """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""
+        features = features.to(self.project.weight.dtype)
+        mel = features[:, : self.config.n_mels] * self.band_scale + self.band_shift
+        x = mel.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        x = F.gelu(self.stem_norm(self.stem(x)))
+        x = self.stages(x)  # [n, channels, n_mels / 16, columns / 8]
+        x = self.project(x.flatten(1, 2).transpose(1, 2))
+        semitones = self.spectrum.pitch(features)
+        x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
+        return self.context(self.dropout(self.norm(x)))
 
     def identity(self) -> dict[str, object]:
         """Front-end settings; trained weights live in the checkpoint."""
         settings = asdict(self.config)
-        names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop")
+        names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
         return {"name": "mel", **{name: settings[name] for name in names}}
+
+
+def degrade(prepared: Tensor, n_mels: int, generator: torch.Generator) -> Tensor:
+    """A song's clips as a poorer recording would have them: the same change for all its clips.
+
+    Louder or softer by up to 12 dB; for a third of the songs a tilt of the spectrum by up to
+    9 dB, for a fifth noise, for a fifth a low-pass; then, clip by clip, two bands and two
+    stretches left out (SpecAugment, arXiv 1904.08779, with masks of up to an eighth of the bands
+    and a tenth of the time).
+
+    Args:
+        prepared: ``[n, rows, columns]`` of :class:`~retrieval.encoders.spectrum.Spectrum`.
+        n_mels: how many of the rows are mel bands.
+        generator: source of all chance.
+    """
+
+    def chance() -> float:
+        return torch.rand(1, generator=generator).item()
+
+    x = prepared.float()
+    mel = x[:, :n_mels]
+    if chance() < 0.33:
+        tilt_db = 18 * chance() - 9
+        mel += (torch.linspace(-0.5, 0.5, n_mels) * tilt_db / 20)[:, None]
+    if chance() < 0.2:
+        noise = FLOOR + 1.2 * chance() + 0.2 * torch.rand(mel.shape, generator=generator)
+        mel.copy_(torch.log10(10 ** (2 * mel) + 10 ** (2 * noise)) / 2)
+    if chance() < 0.2:
+        kept = int(n_mels * (0.45 + 0.5 * chance()))
+        mel[:, kept:] = FLOOR
+    x += (24 * chance() - 12) / 20
+    for clip in mel:
+        for axis, size, longest in ((0, n_mels, n_mels // 8), (1, x.shape[2], x.shape[2] // 10)):
+            for _ in range(2):
+                width = int(torch.randint(longest + 1, (1,), generator=generator))
+                start = int(torch.randint(size - width + 1, (1,), generator=generator))
+                clip.narrow(axis, start, width).zero_()
+    return x.clamp_(min=FLOOR).half()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from retrieval.encoders.base import TextEncoder
 from retrieval.encoders.weights import file_digest, load_pretrained, module_digest
 from retrieval.errors import ConfigError, EncoderError
+from retrieval.precision import computes_in_bfloat16
 
 DEFAULT_WEIGHTS = "sentence-transformers/all-MiniLM-L6-v2"
 #: SHA-256 of the official ``model.safetensors`` of all-MiniLM-L6-v2.
@@ -30,7 +32,7 @@ _PROBES = (
     "medieval recipes for bread and onion soup",
 )
 _COLLAPSED = 0.98
-_CACHE_ENTRIES = 50_000
+_CACHE_ENTRIES = 200_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class TransformerEncoder(TextEncoder):
     """Passages through a transformers model, one vector each.
 
     A frozen tower encodes every passage by itself, so that its vector does not depend on its
-    neighbours in any bit, and remembers the last 50,000.
+    neighbours in any bit, and remembers the last 200,000.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -99,6 +101,8 @@ class TransformerEncoder(TextEncoder):
         self.tower.requires_grad_(not config.frozen)
         self.train(self.training)
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        # Sentences come again: in a caption's false versions, and every round of training.
+        self._token_ids = lru_cache(_CACHE_ENTRIES)(self._tokenize)
         self._digest = module_digest(self.tower) if config.frozen else ""
         self._check_sound()
 
@@ -139,12 +143,27 @@ class TransformerEncoder(TextEncoder):
         known = self._cache.get(passage)
         if known is None:
             known = self._encode([passage])[0].cpu()
-            self._cache[passage] = known
-            if len(self._cache) > _CACHE_ENTRIES:
-                self._cache.popitem(last=False)
+            self.remember([passage], known[None])
         else:
             self._cache.move_to_end(passage)
         return known
+
+    @torch.no_grad()
+    def encode_together(self, passages: list[str]) -> Tensor:
+        """Vectors of passages of equal length in one batch, ``[n, d_text]`` on the CPU."""
+        device = next(self.tower.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bfloat16(device)):
+            return self._encode(passages).float().cpu()
+
+    def remember(self, passages: list[str], vectors: Tensor) -> None:
+        """Keep vectors ``[n, d_text]`` of passages, the last 200,000."""
+        self._cache.update(zip(passages, vectors, strict=True))
+        while len(self._cache) > _CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+    def word_table(self) -> Tensor:
+        """The tower's input embeddings, ``[vocabulary, d_word]``."""
+        return self.tower.get_input_embeddings().weight.detach()
 
     def _encode(self, passages: list[str]) -> Tensor:
         batch = self.tokenizer(passages, padding=True, return_tensors="pt")
@@ -160,11 +179,14 @@ class TransformerEncoder(TextEncoder):
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of the tower's tokens for a text, without the special ones."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return list(self._token_ids(text))
+
+    def _tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def count_tokens(self, text: str) -> int:
         """Tokens in a text, without the special ones."""
-        return len(self.token_ids(text))
+        return len(self._token_ids(text))
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids."""

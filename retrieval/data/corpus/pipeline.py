@@ -22,7 +22,7 @@ from retrieval.data.manifest import Caption, Song, write_manifest
 from retrieval.errors import ComposeError, LongplayError
 
 #: Raised when the composer, the captions or the production change what they write.
-VERSION = 1
+VERSION = 2
 _AHEAD = 4  # entries a worker that are submitted but not begun
 
 
@@ -131,7 +131,7 @@ def write_songs(
             audio = _audio(recipe, entry).absolute()
             yield Song(
                 entry.name, audio, _unused(made, used), made.texts.tags, split, made.licence,
-                made.title, made.meta,
+                made.title, made.meta, made.labels,
             )  # fmt: skip
 
     write_manifest(songs(), manifest)

@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval.data.corpus.captions.make import Texts
 from retrieval.data.corpus.source import Made
-from retrieval.data.manifest import Caption, Negative, Section
+from retrieval.data.manifest import Caption, Label, Negative, Section
 
 
 def write_record(path: Path, made: Made, recipe: str) -> None:
@@ -39,6 +39,7 @@ def read_record(path: Path, recipe: str) -> Made | None:
             row["title"],
             row["licence"],
             row["meta"],
+            tuple(Label(**label) for label in row["labels"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

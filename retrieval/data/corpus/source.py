@@ -12,8 +12,10 @@ from retrieval.data.corpus.compose.plan import make_plan, reorder
 from retrieval.data.corpus.compose.styles import STYLES
 from retrieval.data.corpus.compose.write import compose
 from retrieval.data.corpus.facts import read_facts
+from retrieval.data.corpus.labels import make_labels
 from retrieval.data.corpus.piece import Piece
 from retrieval.data.corpus.render.song import Rendering, render_piece
+from retrieval.data.manifest import Label
 from retrieval.errors import ConfigError
 
 Meta = dict[str, str | int | float | bool | None]
@@ -46,6 +48,7 @@ class Made:
     title: str
     licence: str
     meta: Meta = field(default_factory=dict)
+    labels: tuple[Label, ...] = ()
 
 
 class Source(Protocol):
@@ -79,7 +82,7 @@ def render_and_describe(piece: Piece, rendering: Rendering, audio: Path, seed: s
     meta |= piece.meta
     meta |= {f"render_{name}": value for name, value in chain.summary().items()}
     texts = make_texts(facts, f"{seed} {piece.name}")
-    return Made(texts, piece.title or piece.name, piece.licence, meta)
+    return Made(texts, piece.title or piece.name, piece.licence, meta, make_labels(facts))
 
 
 @dataclass(frozen=True)

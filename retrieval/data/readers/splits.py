@@ -22,10 +22,10 @@ def split_songs(
     Args:
         songs: any songs.
         fold: which of the folds is the test split, from 0.
-        folds: how many folds.
+        folds: how many folds; 0 for no test split at all.
         val: share of the other songs that becomes the validation split.
     """
-    if not 0 <= fold < folds:
+    if folds and not 0 <= fold < folds:
         raise ManifestError(f"fold: got {fold}, expected 0 to {folds - 1}")
     groups: dict[str, list[Song]] = defaultdict(list)
     for song in songs:
@@ -34,7 +34,7 @@ def split_songs(
     rest: list[str] = []
     placed = 0
     for key in sorted(groups):
-        in_test = placed * folds // max(len(songs), 1) == fold
+        in_test = bool(folds) and placed * folds // max(len(songs), 1) == fold
         placed += len(groups[key])
         if in_test:
             part[key] = "test"

@@ -1,0 +1,69 @@
+"""``python -m benchmarks.embed``: the shipped model on a song of three minutes, decoded already.
+
+The limit beside it is one matrix product of the same size in the same run: the share says how far
+the encoder is from what the cores can do in float32.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.machine import print_machine
+from retrieval.checkpoint import load_model
+from retrieval.inference import CHUNK_CLIPS
+
+SECONDS, ROUNDS = 180, 9
+
+
+def median_s(work: Callable[[], object]) -> float:
+    """Median of nine runs after one that is not counted."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and print."""
+    print_machine("torch", "numpy")
+    model = load_model()
+    rate_hz = model.net.audio.sample_rate_hz
+    samples = 0.1 * np.random.default_rng(0).standard_normal(SECONDS * rate_hz, np.float32)
+    clips = torch.from_numpy(samples[: CHUNK_CLIPS * model.net.audio.clip_samples]).reshape(
+        CHUNK_CLIPS, -1
+    )
+    prepared = model.net.audio.prepare(clips)
+    with torch.inference_mode():
+        whole = median_s(lambda: model.embed_samples(samples))
+        front = median_s(lambda: model.net.audio.prepare(clips)) / CHUNK_CLIPS
+        network = median_s(lambda: model.net.audio(prepared)) / CHUNK_CLIPS
+        a = torch.randn(1024, 1024)
+        limit = 2 * 1024**3 / median_s(lambda: a @ a)
+    flops = count_flops(model.net.audio, prepared) / CHUNK_CLIPS
+    print(f"a song of {SECONDS} s, decoded: {whole:.3f} s ({SECONDS / whole:.0f} times real time)")
+    print(f"a clip: front end {1e3 * front:.1f} ms, network {1e3 * network:.1f} ms")
+    print(
+        f"network: {flops / 1e9:.2f} GFLOP a clip, {flops / network / 1e9:.0f} GFLOP/s, "
+        f"{100 * flops / network / limit:.0f} % of a float32 matrix product ({limit / 1e9:.0f})"
+    )
+
+
+def count_flops(encoder: torch.nn.Module, prepared: torch.Tensor) -> int:
+    """Operations of one forward pass, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder(prepared)
+    return counter.get_total_flops()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What training minimises: the losses of one step, and their weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from retrieval.data.batches import TrainBatch
+from retrieval.data.labels import LabelSet
+from retrieval.losses import (
+    JointBatch,
+    alignment_loss,
+    contrast_loss,
+    gather_batch,
+    info_nce,
+    joint_mean,
+    label_loss,
+    same_pairs,
+)
+from retrieval.model import CoLLAP, SongState, TextState
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses beside the contrastive one; 0 leaves a loss out.
+
+    Attributes:
+        alignment: attention of a passage toward the section that it describes.
+        caption: cross-entropy of the generator head.
+        contrast: the true caption against the same with one fact made false.
+        labels: naming what is heard in each clip.
+    """
+
+    alignment: float = 0.2
+    caption: float = 0.2
+    contrast: float = 0.5
+    labels: float = 0.5
+
+
+class Objective(nn.Module):
+    """A model and all its losses.
+
+    Over several processes the contrastive and alignment losses are those of the joint batch; the
+    contrasts and labels are each process's own, averaged.
+
+    Args:
+        net: the model.
+        weights: of the losses.
+        labels: what the encoder learns to name; the layer that names it is not kept.
+    """
+
+    def __init__(self, net: CoLLAP, weights: LossWeights, labels: LabelSet | None = None):
+        super().__init__()
+        self.weights = weights
+        self.labels = labels if labels is not None and weights.labels else LabelSet(())
+        self.name_labels = nn.Linear(net.config.dim, len(self.labels)) if len(self.labels) else None
+        self.net = net
+
+    def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """``total`` and its parts, scalars."""
+        heard = batch.songs
+        vectors = self.net.encode_clips(heard.prepared, heard.filled)
+        songs = self.net.contextualise(vectors, heard.clip_mask, heard.position, heard.place)
+        texts = self.net.encode_texts([*batch.texts, *batch.contrast_texts])
+        parts: dict[str, Tensor] = {}
+        if self.weights.caption and batch.caption_ids is not None:
+            parts["caption"] = self._caption(batch, songs)
+        # Scores are differences of near-equal cosines: never in half precision.
+        with torch.autocast(vectors.device.type, enabled=False):
+            songs, texts = songs.float(), texts.float()
+            parts |= self._scores(batch, songs, texts)
+            if self.weights.contrast and len(batch.contrast_song):
+                shuffled = self._shuffled(vectors, batch).float()
+                parts["contrast"] = self._contrast(batch, songs, shuffled, texts)
+            if self.name_labels is not None:
+                named = self.name_labels(vectors.float())
+                parts["labels"] = label_loss(named, batch.labels, self.labels)
+        weights = {"contrastive": 1.0, **asdict(self.weights)}
+        total = torch.stack([weights[name] * loss for name, loss in parts.items()]).sum()
+        return {"total": total, **parts}
+
+    def _scores(self, batch: TrainBatch, songs: SongState, texts: TextState) -> dict[str, Tensor]:
+        own = texts.part(slice(None, len(batch.texts)), batch.target.shape[1])
+        local = JointBatch(songs, own, batch.song_key, batch.text_key, batch.target)
+        joint = gather_batch(local)
+        scores = self.net.score(joint.texts, joint.songs)
+        same = same_pairs(joint.song_key, joint.text_key)
+        parts = {"contrastive": info_nce(scores, self.net.logit_scale, same)}
+        if self.weights.alignment:
+            parts["alignment"] = alignment_loss(
+                joint.texts, joint.songs, joint.target, self.net.tau
+            )
+        return parts
+
+    def _contrast(
+        self, batch: TrainBatch, songs: SongState, shuffled: SongState, texts: TextState
+    ) -> Tensor:
+        """The true caption and its song, against false captions and against the song shuffled."""
+        versions = batch.contrast_mask.shape[1]
+        told = texts.part(slice(len(batch.texts), None))
+        scores = self.net.score(told, songs)
+        own = batch.contrast_song.repeat_interleave(versions)
+        scores = scores[torch.arange(len(own), device=own.device), own].reshape(-1, versions)
+        chosen = batch.contrast_song
+        true = self.net.score(told.part(slice(None, None, versions)), shuffled)
+        true = true[torch.arange(len(chosen), device=own.device), chosen]
+        several = songs.clip_mask[chosen].sum(dim=1) > 1  # one clip cannot be shuffled
+        return contrast_loss(
+            torch.cat([scores, true[:, None]], dim=1),
+            torch.cat([batch.contrast_mask, several[:, None]], dim=1),
+        )
+
+    def _shuffled(self, vectors: Tensor, batch: TrainBatch) -> SongState:
+        """The same songs with their clips in another order, each at the place of another."""
+        heard = batch.songs
+        rows = [
+            part[torch.randperm(len(part), device=vectors.device).roll(1)]
+            if len(part) > 2
+            else part.flip(0)
+            for part in vectors.split(heard.clip_mask.sum(dim=1).tolist())
+        ]
+        return self.net.contextualise(torch.cat(rows), heard.clip_mask, heard.position, heard.place)
+
+    def _caption(self, batch: TrainBatch, songs: SongState) -> Tensor:
+        assert self.net.captioner is not None
+        assert batch.caption_ids is not None
+        chosen = batch.caption_song
+        summed, count = self.net.captioner.loss_sum(
+            batch.caption_ids, songs.clip_state[chosen], songs.clip_mask[chosen]
+        )
+        return joint_mean(summed, count)

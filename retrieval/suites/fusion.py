@@ -1,0 +1,65 @@
+"""Suite ``fusion``: six scores on the same encoders, and ours against each other one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from retrieval.evaluation import share
+from retrieval.fusion import POOLINGS
+from retrieval.scoring import embed_texts, encode_songs, score_matrix
+from retrieval.suites.common import (
+    Outcome,
+    Settings,
+    Table,
+    Task,
+    clusters,
+    percent,
+    ranks,
+    relevance_of,
+    texts_of,
+)
+
+NAMES = {
+    "first": "first clip",
+    "mean": "mean of clips",
+    "max": "best clip",
+    "softmax": "softmax, text as one vector",
+    "maxsim": "MaxSim",
+    "attention": "attention by passage (ours)",
+}
+
+
+def measure_fusion(tasks: Sequence[Task], settings: Settings) -> Outcome:
+    """Text to music with every score; differences are paired, text by text."""
+    found: dict[str, list[np.ndarray]] = {pooling: [] for pooling in POOLINGS}
+    owners: list[list[int]] = []
+    for task in tasks:
+        texts = texts_of(task.songs, settings.captions)
+        relevant = relevance_of(texts, task.songs, settings.captions)
+        embedded = embed_texts(task.model, [t.caption.text for t in texts], settings.on_song)
+        clips = list(encode_songs(task.model, task.songs, settings.on_song))
+        owners.append([t.song for t in texts])
+        for pooling in POOLINGS:
+            scores = score_matrix(embedded, clips, task.model.tau, pooling)
+            found[pooling].append(ranks(scores, relevant))
+    cluster = clusters(owners)
+    rank = {pooling: np.concatenate(parts) for pooling, parts in found.items()}
+    figures = {}
+    for pooling in NAMES:
+        of = {f"recall@{k}": (rank[pooling] <= k).astype(float) for k in (1, 5, 10)}
+        ours = (rank["attention"] <= 1).astype(float)
+        of["ours_minus_it@1"] = ours - of["recall@1"]
+        figures[pooling] = {
+            name: share(values, cluster, settings.bootstrap, settings.seed)
+            for name, values in of.items()
+        }
+    rows = [[NAMES[p], *(percent(value) for value in figures[p].values())] for p in NAMES]
+    table = Table(
+        f"Text to music: {len(cluster)} texts, pool of {len(tasks[0].songs)}",
+        ("score", "R@1", "R@5", "R@10", "ours minus it, R@1"),
+        rows,
+        "percent [95 % interval]; the same encoders, only the score differs",
+    )
+    return Outcome([table], figures)

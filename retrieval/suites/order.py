@@ -1,0 +1,92 @@
+"""Suite ``order``: the true caption of a song against the same with one fact made false."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from retrieval.data.cache import CachedSong
+from retrieval.errors import ManifestError
+from retrieval.evaluation import share
+from retrieval.inference import LongplayModel
+from retrieval.scoring import embed_texts, encode_songs, score_own
+from retrieval.suites.common import Outcome, Settings, Table, Task, percent, spread, texts_of
+
+#: Changes of the order alone; the others change one fact.
+ORDER = ("swap",)
+_ROWS = {
+    "attention": "attention by passage (ours)",
+    "unplaced": "ours, clips without their places",
+    "mean": "mean of clips",
+}
+
+
+def measure_order(tasks: Sequence[Task], settings: Settings) -> Outcome:
+    """How often the true caption scores higher, by what was changed; equal scores count half."""
+    wins: dict[str, list[np.ndarray]] = {row: [] for row in _ROWS}
+    changes: list[str] = []
+    owners: list[int] = []
+    for task in tasks:
+        songs = spread(task.songs, settings.songs)
+        told = [
+            (t.caption, negative, t.song)
+            for t in texts_of(songs, settings.captions)
+            for negative in t.caption.negatives
+        ]
+        if not told:
+            raise ManifestError(
+                f"captions={settings.captions}: none has negatives, so nothing to choose"
+            )
+        texts = embed_texts(
+            task.model, [t for c, n, _ in told for t in (c.text, n.text)], settings.on_song
+        )
+        own = [j for _, _, j in told for _ in range(2)]
+        clips = list(encode_songs(task.model, songs, settings.on_song))
+        unplaced = [_without_places(task.model, song) for song in songs]
+        for row, pooling, heard in (
+            ("attention", "attention", clips),
+            ("unplaced", "attention", unplaced),
+            ("mean", "mean", clips),
+        ):
+            scores = score_own(texts, own, heard, task.model.tau, pooling).reshape(-1, 2)
+            wins[row].append(np.sign(scores[:, 0] - scores[:, 1]) / 2 + 0.5)
+        changes += [negative.change for _, negative, _ in told]
+        owners += [1_000_000 * tasks.index(task) + j for _, _, j in told]
+    return _outcome(wins, np.array(changes), np.array(owners), settings)
+
+
+@torch.inference_mode()
+def _without_places(model: LongplayModel, song: CachedSong) -> np.ndarray:
+    """Clips that know neither where in the song they are nor what comes before them."""
+    place = torch.zeros(len(song.times), 2)
+    state = model.encode_prepared(song.prepared(), song.filled, place, ordered=False)
+    return state.clip_emb[0].float().cpu().numpy()
+
+
+def _outcome(
+    wins: dict[str, list[np.ndarray]], changes: np.ndarray, owners: np.ndarray, settings: Settings
+) -> Outcome:
+    kinds = sorted(set(changes.tolist()), key=lambda c: (c not in ORDER, c))
+    figures: dict[str, Any] = {}
+    rows = []
+    for row, parts in wins.items():
+        won = np.concatenate(parts)
+        figures[row] = {
+            kind: share(won[changes == kind], owners[changes == kind], settings.bootstrap)
+            for kind in kinds
+        }
+        others = [figures[row][kind]["value"] for kind in kinds if kind not in ORDER]
+        figures[row]["others"] = {"value": float(np.mean(others)) if others else None}
+        mean = f"{100 * np.mean(others):.1f}" if others else ""
+        rows.append([_ROWS[row], *(percent(figures[row][kind]) for kind in kinds), mean])
+    counts = ", ".join(f"{kind} {int((changes == kind).sum())}" for kind in kinds)
+    table = Table(
+        "The true caption chosen over the false one",
+        ("score", *kinds, "mean but swap"),
+        rows,
+        f"percent [95 % interval], chance 50; pairs: {counts}",
+    )
+    return Outcome([table], figures)

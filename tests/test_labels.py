@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_net, write_songs
+
+from retrieval.data.batches import Extras, TrainSteps
+from retrieval.data.cache import FeatureCache
+from retrieval.data.corpus.compose.plan import make_plan
+from retrieval.data.corpus.compose.write import compose
+from retrieval.data.corpus.facts import read_facts
+from retrieval.data.corpus.labels import make_labels, tempo_class
+from retrieval.data.labels import LabelKind, LabelSet
+from retrieval.data.manifest import Caption, Label, Negative, Song, read_manifest, write_manifest
+from retrieval.data.order import Part, SongOrder, share_out
+from retrieval.data.text_cache import training_passages, warm_texts
+from retrieval.errors import ConfigError, ManifestError
+from retrieval.losses import contrast_loss, label_loss
+
+
+def song(*labels: Label) -> Song:
+    return Song("s", Path("s.wav"), labels=labels)
+
+
+LABELS = LabelSet(
+    [LabelKind("instrument", ("drums", "piano"), False), LabelKind("key", ("C", "D"), True)]
+)
+
+
+def test_targets_are_the_parts_of_clips_that_labels_cover() -> None:
+    times = torch.tensor([[0.0, 10], [10, 20]])
+    target = LABELS.target(song(Label("instrument", "piano", 0, 15)), times)
+    assert target[:, :2].tolist() == [[0, 1], [0, 0.5]]
+    assert target[:, 2:].isnan().all()
+    assert LABELS.target(song(Label("mood", "sad", 0, 9)), times).isnan().all()
+
+
+def test_kinds_that_never_overlap_are_exclusive() -> None:
+    a = song(Label("key", "C", 0, 5), Label("key", "D", 5, 9), Label("x", "only", 0, 9))
+    b = song(Label("instrument", "piano", 0, 9), Label("instrument", "drums", 3, 9))
+    found = LabelSet.from_songs([a, b], fewest=1)
+    assert [(k.kind, k.exclusive) for k in found.kinds] == [("instrument", False), ("key", True)]
+    assert len(found) == 4
+    assert len(LabelSet.from_songs([a, b], fewest=2)) == 0
+
+
+def test_label_loss_equals_a_loop() -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, generator=rng, requires_grad=True)
+    nan = float("nan")
+    target = torch.tensor([[1, 0, 0.5, 0.5], [0.3, 1, nan, nan], [nan, nan, 0, 1.0]])
+    binary, exclusive = [], []
+    for row, want in zip(logits.detach(), target, strict=True):
+        if not want[0].isnan():
+            p = torch.sigmoid(row[:2])
+            each = -(want[:2] * p.log() + (1 - want[:2]) * (1 - p).log())
+            binary.append(float(each.mean()))
+        if not want[2].isnan():
+            exclusive.append(float(-(want[2:] * row[2:].softmax(0).log()).sum()))
+    loss = label_loss(logits, target, LABELS)
+    assert float(loss.detach()) == pytest.approx(
+        (10 * np.mean(binary) + np.mean(exclusive)) / 2, rel=1e-5
+    )
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    nothing = label_loss(logits, torch.full((3, 4), nan), LABELS)
+    assert float(nothing.detach()) == 0
+
+
+def test_contrast_loss_equals_a_loop_and_passes_over_what_is_filled_up() -> None:
+    scores = torch.tensor([[0.03, 0.01, 0.09], [0.02, 0.05, 0.01]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    total = 0.0
+    for row, keep in zip(scores, mask, strict=True):
+        power = (64 * row[keep]).exp()
+        total -= float((power[0] / power.sum()).log())
+    assert float(contrast_loss(scores, mask)) == pytest.approx(total / 2)
+    assert float(contrast_loss(torch.zeros(0, 3), mask[:0])) == 0
+
+
+def test_labels_of_a_composed_piece_are_its_facts() -> None:
+    facts = read_facts(compose(make_plan(11, 60, 120), "p"))
+    labels = make_labels(facts)
+    for section in facts.sections:
+        middle = (section.start_s + section.end_s) / 2
+        now = [x for x in labels if x.start_s <= middle < x.end_s]
+        playing = {x.name for x in now if x.kind == "instrument"}
+        assert playing == set(section.instruments)
+        assert [x.name for x in now if x.kind == "level"] == [section.level]
+        assert section.bpm is None or [x.name for x in now if x.kind == "tempo"] == [
+            tempo_class(section.bpm)
+        ]
+    assert {x.name for x in labels if x.kind == "style"} == {facts.style}
+    assert tempo_class(60) == "60"
+    assert tempo_class(119) == tempo_class(122) == "120"
+
+
+def test_labels_are_written_and_read(tmp_path: Path) -> None:
+    written = replace(song(Label("key", "C major", 0.5, 9.25)), audio=tmp_path / "s.wav")
+    write_manifest([written], tmp_path / "m.jsonl")
+    assert read_manifest(tmp_path / "m.jsonl") == [written]
+    for bad in ('["key", "C", 3, 2]', '["key", 3, 0, 1]', '["key", "C"]', '{"kind": "key"}'):
+        line = f'{{"id": "a", "audio": "a.wav", "labels": [{bad}]}}'
+        (tmp_path / "bad.jsonl").write_text(line)
+        with pytest.raises(ManifestError, match="labels"):
+            read_manifest(tmp_path / "bad.jsonl")
+
+
+def test_steps_bring_labels_and_false_captions(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    false = (Negative("A guitar. Fast.", "instrument"), Negative("Slow. A piano.", "swap"))
+    songs = []
+    for i, given in enumerate(read_manifest(write_songs(tmp_path, 5))):
+        captions = (Caption("A piano. Slow.", "generated", (), "long", false[: i % 3]),)
+        songs.append(
+            cache.get(replace(given, captions=captions, labels=(Label("key", "C", 0, 3),)))
+        )
+    steps = TrainSteps([Part(songs, 5)], net, 2, 0, labels=LABELS, extras=Extras(2, 3, 4, 0.0))
+    batch = steps[0]
+    assert batch.labels.shape == (int(batch.songs.clip_mask.sum()), 4)
+    assert batch.caption_ids is not None
+    assert len(batch.caption_ids) == len(batch.caption_song) == 2
+    told = [len(songs[i].song.captions[0].negatives) for i in steps.order.step(0)]
+    assert len(batch.contrast_song) == min(3, sum(n > 0 for n in told))
+    assert len(batch.contrast_texts) == 4 * len(batch.contrast_song)
+    for row, j in enumerate(batch.contrast_song.tolist()):
+        real = batch.contrast_mask[row].tolist()
+        assert real == [True] * (1 + told[j]) + [False] * (3 - told[j])
+        texts = [" ".join(t) for t in batch.contrast_texts[4 * row : 4 * row + 4]]
+        assert texts[0] == "A piano. Slow."
+        assert all((text == texts[0]) == (k == 0 or not real[k]) for k, text in enumerate(texts))
+
+
+def test_tags_become_texts(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs = [
+        cache.get(replace(s, tags=("piano", "slow")))
+        for s in read_manifest(write_songs(tmp_path, 3))
+    ]
+    batch = TrainSteps([Part(songs, 3)], net, 2, 0, extras=Extras(tags=1.0))[0]
+    assert all(set(t[0].split(", ")) <= {"piano", "slow"} for t in batch.texts)
+    assert batch.caption_ids is None
+
+
+def test_a_step_is_shared_out_among_collections(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs = [cache.get(s) for s in read_manifest(write_songs(tmp_path, 9))]
+    parts = share_out([songs[:7], songs[7:]], [3, 1], 4)
+    assert [part.per_step for part in parts] == [3, 1]
+    order = SongOrder(parts, 0)
+    seen = np.bincount([i for step in range(14) for i in order.step(step)], minlength=9)
+    assert seen.tolist() == [6] * 7 + [7] * 2
+    assert [p.per_step for p in share_out([songs[:7], songs[7:]], None, 4)] == [4]
+    with pytest.raises(ConfigError, match="shares"):
+        share_out([songs], [1, 2], 4)
+
+
+def test_warmed_passages_are_close_to_the_towers_own(tmp_path: Path, tower: Path) -> None:
+    net, other = make_net(tower), make_net(tower)
+    songs = read_manifest(write_songs(tmp_path, 6))
+    passages = training_passages(net, songs)
+    assert len(passages) == len(set(passages)) > 3
+    warm_texts(net, passages, tmp_path / "cache")
+    for passage in passages:
+        a, b = (torch.nn.functional.normalize(n.text([passage])[0], dim=0) for n in (net, other))
+        assert float(a @ b) > 0.999
+    calls: list[int] = []
+    third = make_net(tower)
+    warm_texts(third, passages, tmp_path / "cache", lambda done, total: calls.append(total))
+    assert not calls  # all came from disk
+    assert torch.equal(third.text(passages), net.text(passages))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_net
+
+from retrieval.encoders.mel import MelConfig, MelEncoder, degrade
+from retrieval.encoders.spectrum import FLOOR, GROUP, LOWEST_PITCH, Spectrum
+from retrieval.errors import ConfigError
+from retrieval.words import WordEncoder
+
+RATE_HZ = 24_000
+
+
+def tone(pitch: float, seconds: float = 10.0) -> torch.Tensor:
+    frequency_hz = 440 * 2 ** ((pitch - 69) / 12)
+    time = torch.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    return torch.sin(2 * math.pi * frequency_hz * time)[None] * 0.5
+
+
+@pytest.fixture(scope="module")
+def spectrum() -> Spectrum:
+    return Spectrum(RATE_HZ, 1024, 480, 96, 8192, 72)
+
+
+@pytest.mark.parametrize("pitch", [38, 57, 69, 70, 100])
+def test_every_semitone_has_its_band(spectrum: Spectrum, pitch: int) -> None:
+    picture = spectrum(tone(pitch))
+    assert picture.shape == (1, 96 + 9, 504)
+    levels = spectrum.pitch(picture.float())
+    assert levels.shape == (1, 63, 72)
+    inner = levels[0, 4:-4]
+    assert (inner.argmax(dim=1) == pitch - LOWEST_PITCH).all()
+
+
+def test_a_tone_is_as_loud_in_both_windows(spectrum: Spectrum) -> None:
+    picture = spectrum(tone(81)).float()
+    mel = picture[0, :96, 100:400].max()
+    pitch = spectrum.pitch(picture)[0, 20:40].max()
+    assert abs(float(mel - pitch)) < 0.15  # 3 dB: the two filters are not equally wide
+
+
+def test_pitch_stands_beside_its_own_time(spectrum: Spectrum) -> None:
+    sound = torch.cat([torch.zeros(1, 5 * RATE_HZ), tone(69, 5.0)], dim=1)
+    level = spectrum.pitch(spectrum(sound).float())[0, :, 69 - LOWEST_PITCH]
+    half = level.max() - 0.3
+    first = int((level > half).nonzero()[0])
+    assert abs(first - 5.0 / (GROUP * 480 / RATE_HZ)) <= 1.5
+
+
+def test_silence_is_the_floor(spectrum: Spectrum) -> None:
+    assert (spectrum(torch.zeros(1, 10 * RATE_HZ)) == FLOOR).all()
+
+
+def test_louder_only_shifts_the_levels(spectrum: Spectrum) -> None:
+    sound = tone(64) + 0.1 * torch.randn(1, 240_000, generator=torch.Generator().manual_seed(0))
+    loud, soft = (spectrum.pitch(spectrum(sound * g).float())[0, 5:-5] for g in (1.0, 0.25))
+    shift = math.log10(0.25) / 2 * 2  # 12 dB, in units of 20 dB
+    assert torch.allclose(soft, loud + shift, atol=0.01)
+
+
+def test_shortened_clips_are_stretches_of_the_clips() -> None:
+    encoder = MelEncoder(MelConfig(crop=0.5))
+    prepared = torch.arange(504.0).expand(4, 105, 504)
+    filled = torch.tensor([1.0, 1.0, 0.25, 0.9])
+    part, now = encoder.shorten(prepared, filled, torch.Generator().manual_seed(0))
+    kept = 504 // GROUP // 2 * GROUP + GROUP * 0
+    assert part.shape == (4, 105, part.shape[2])
+    assert part.shape[2] in (kept, kept + GROUP)
+    start = part[:, 0, 0]
+    assert (start % GROUP == 0).all()
+    assert start[2] == start[3] == 0
+    assert torch.equal(part[:, 0], start[:, None] + torch.arange(part.shape[2]))
+    assert now.tolist() == pytest.approx([1, 1, 0.25 * 504 / part.shape[2], 1])
+    whole = MelEncoder(MelConfig()).shorten(prepared, filled, torch.Generator())
+    assert torch.equal(whole[0], prepared)
+    with pytest.raises(ConfigError, match="crop"):
+        MelConfig(crop=0)
+
+
+def test_degraded_clips_are_drawn_from_the_generator_alone() -> None:
+    prepared = torch.randn(3, 105, 504).half()
+    a, b = (degrade(prepared, 96, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, degrade(prepared, 96, torch.Generator().manual_seed(6)))
+    assert (a >= FLOOR).all()
+    assert a.dtype == torch.float16
+
+
+def test_an_untrained_word_branch_changes_nothing_and_sees_no_padding() -> None:
+    torch.manual_seed(0)
+    branch = WordEncoder(16, 8, width=16).eval()
+    table = torch.randn(30, 16)
+    assert (branch([[1, 2, 3], [4]], table) == 0).all()
+    torch.nn.init.normal_(branch.leave.weight)
+    together = branch([[1, 2, 3], [4]], table)
+    assert torch.allclose(branch([[4]], table)[0], together[1], atol=1e-6)
+    assert not torch.allclose(branch([[3, 2, 1]], table)[0], together[0], atol=1e-4)
+    branch.train()
+    branch.left_out = 1.0
+    assert (branch([[1, 2, 3]], table) == 0).all()
+
+
+def test_a_passage_in_two_texts_is_the_same_passage(tower: Path) -> None:
+    net = make_net(tower).eval()
+    state = net.encode_texts([["a piano", "drums"], ["a piano", "drums"], ["drums"]])
+    assert torch.equal(state.passage_emb[0], state.passage_emb[1])
+    assert not torch.allclose(state.passage_emb[2, 0], state.passage_emb[0, 1])

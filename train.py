@@ -45,9 +45,15 @@ warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)
 
 def portable(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without the folders of this machine, to keep in a checkpoint."""
+    settings = {**settings, "init": init_name(settings["init"])}
     kept = {name: dict(v) if isinstance(v, dict) else v for name, v in settings.items()}
     del kept["paths"], kept["data"]["manifest"], kept["data"]["cache"], kept["trainer"]["logger"]
     return kept
+
+
+def init_name(init: str | None) -> str | None:
+    """What a checkpoint's card calls the one it started from: ``pretrain/best``."""
+    return "/".join(Path(init).parts[-2:]) if init else None
 
 
 def run(cfg: DictConfig) -> Path:
@@ -86,7 +92,8 @@ def run(cfg: DictConfig) -> Path:
     }
 
     def save(step: int, recall: float) -> None:
-        card = make_card(net, cfg.name, [s.song for s in songs], step, recall, cfg.init)
+        used = [s.song for s in songs if s.song.split != "test"]
+        card = make_card(net, cfg.name, used, step, recall, init_name(cfg.init))
         save_checkpoint(net, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 
     resume, best = ResumePoint(out / "last.ckpt"), BestCheckpoint(save, cfg.patience)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from retrieval.data.manifest import Song
 from retrieval.model import CoLLAP
 
+_NAMED = 12
+
 
 def make_card(
     net: CoLLAP, name: str, songs: Sequence[Song], step: int, figure: float, init: str | None
@@ -17,7 +19,7 @@ def make_card(
     Args:
         net: the model.
         name: of the run.
-        songs: all songs of the manifest that were usable.
+        songs: all songs that were trained on or validated with.
         step: optimizer steps so far.
         figure: mean recall@1, 5 and 10 of both directions on the validation set, 0..1.
         init: checkpoint that training started from.
@@ -26,7 +28,7 @@ def make_card(
     own = sum(p.numel() for p in net.parameters() if p.requires_grad)
     splits = Counter(song.split or "none" for song in songs)
     licences = Counter(song.licence or "not stated" for song in songs)
-    artists = sorted({str(s.meta["artist"]) for s in songs if s.meta.get("artist")})
+    artists = Counter(str(s.meta["artist"]) for s in songs if s.meta.get("artist"))
     lines = [
         f"# {name}",
         "",
@@ -35,7 +37,7 @@ def make_card(
         "",
         f"- audio encoder: {config.encoder['name']}; text encoder: {config.text['name']} "
         f"({config.text.get('weights', 'default')})",
-        f"- score: {config.pooling}, tau {float(net.tau):.3f}, {config.dim} dimensions",
+        f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}, {config.dim} dimensions",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",
         "- songs: " + ", ".join(f"{n} {split}" for split, n in sorted(splits.items())),
@@ -44,5 +46,7 @@ def make_card(
         "- licences of the audio: " + ", ".join(f"{k} ({n})" for k, n in licences.most_common()),
     ]
     if artists:
-        lines.append("- music by " + ", ".join(artists[:10]))
+        others = f" and {len(artists) - _NAMED} others" if len(artists) > _NAMED else ""
+        named = ", ".join(f"{name} ({n})" for name, n in artists.most_common(_NAMED))
+        lines.append(f"- music by {named}{others}")
     return "\n".join(lines) + "\n"

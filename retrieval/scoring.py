@@ -119,21 +119,6 @@ def score_songs(
     return scores, np.array([j for _, j in captions]), [c for c, _ in captions]
 
 
-def relevance(
-    captions: Sequence[Caption], text_song: np.ndarray, songs: Sequence[CachedSong]
-) -> np.ndarray:
-    """Bool ``[texts, songs]``: a text fits its own song and every song that has the same text."""
-    owners: dict[str, list[int]] = {}
-    for j, song in enumerate(songs):
-        for caption in song.song.captions:
-            owners.setdefault(caption.text, []).append(j)
-    matrix = np.zeros((len(captions), len(songs)), dtype=bool)
-    for i, caption in enumerate(captions):
-        matrix[i, owners.get(caption.text, [])] = True
-    matrix[np.arange(len(captions)), text_song] = True
-    return matrix
-
-
 def encode_songs(
     model: LongplayModel, songs: Sequence[CachedSong], on_song: Callable[[], None] = lambda: None
 ) -> Iterator[np.ndarray]:

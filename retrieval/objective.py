@@ -115,12 +115,8 @@ class Objective(nn.Module):
     def _shuffled(self, vectors: Tensor, batch: TrainBatch) -> SongState:
         """The same songs with their clips in another order, each at the place of another."""
         heard = batch.songs
-        rows = [
-            part[torch.randperm(len(part), device=vectors.device).roll(1)]
-            if len(part) > 2
-            else part.flip(0)
-            for part in vectors.split(heard.clip_mask.sum(dim=1).tolist())
-        ]
+        counts = heard.clip_mask.sum(dim=1).tolist()
+        rows = [part[_other_order(len(part))] for part in vectors.split(counts)]
         return self.net.contextualise(torch.cat(rows), heard.clip_mask, heard.position, heard.place)
 
     def _caption(self, batch: TrainBatch, songs: SongState) -> Tensor:
@@ -131,3 +127,9 @@ class Objective(nn.Module):
             batch.caption_ids, songs.clip_state[chosen], songs.clip_mask[chosen]
         )
         return joint_mean(summed, count)
+
+
+def _other_order(count: int) -> Tensor:
+    """A random order of clips, never the one they have; one clip has no other."""
+    order = torch.randperm(count)
+    return order.flip(0) if bool((order == torch.arange(count)).all()) else order

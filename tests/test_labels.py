@@ -20,6 +20,7 @@ from retrieval.data.order import Part, SongOrder, share_out
 from retrieval.data.text_cache import training_passages, warm_texts
 from retrieval.errors import ConfigError, ManifestError
 from retrieval.losses import contrast_loss, label_loss
+from retrieval.objective import LossWeights, Objective
 
 
 def song(*labels: Label) -> Song:
@@ -135,6 +136,22 @@ def test_steps_bring_labels_and_false_captions(tmp_path: Path, tower: Path) -> N
         texts = [" ".join(t) for t in batch.contrast_texts[4 * row : 4 * row + 4]]
         assert texts[0] == "A piano. Slow."
         assert all((text == texts[0]) == (k == 0 or not real[k]) for k, text in enumerate(texts))
+
+
+def test_a_shuffled_song_is_never_in_its_own_order(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower).eval()
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs = [cache.get(s) for s in read_manifest(write_songs(tmp_path, 3))]
+    batch = TrainSteps([Part(songs, 3)], net, 4, 0)[0]
+    objective = Objective(net, LossWeights())
+    vectors = net.encode_clips(batch.songs.prepared, batch.songs.filled)
+    heard = batch.songs
+    plain = net.contextualise(vectors, heard.clip_mask, heard.position, heard.place)
+    for _ in range(40):  # three clips are drawn in their own order every sixth time
+        shuffled = objective._shuffled(vectors, batch)
+        assert torch.equal(shuffled.clip_mask, plain.clip_mask)
+        difference = (shuffled.clip_emb - plain.clip_emb).abs().amax(dim=(1, 2))
+        assert (difference > 1e-4).all()
 
 
 def test_tags_become_texts(tmp_path: Path, tower: Path) -> None:

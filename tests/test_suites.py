@@ -108,6 +108,13 @@ def test_folds_are_ranked_in_their_own_pools() -> None:
     assert alone == evaluate_pools([Pool(scores, owner)], seed=3)
 
 
+def test_the_first_songs_of_two_folds_are_two_songs() -> None:
+    found = Pool(np.array([[0.9, 0.1]]), np.array([0]))
+    missed = Pool(np.array([[0.1, 0.9]]), np.array([0]))
+    result = evaluate_pools([found, missed], ks=(1,), n_bootstrap=200)["text_to_music"]
+    assert result["recall@1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+
+
 def test_shares_draw_songs_and_not_texts() -> None:
     values = np.repeat([1.0, 0.0], 50)
     two_songs = share(values, np.repeat([0, 1], 50), 500)
@@ -174,6 +181,7 @@ def test_mass_and_overlap_by_hand() -> None:
     times = np.array([[0.0, 10], [10, 20], [15, 25]])
     weight = np.array([0.5, 0.3, 0.2])
     assert inside(weight, times, 0, 15) == pytest.approx(0.5 + 0.15)
+    assert inside(weight, times, 5, 15) == pytest.approx(0.25 + 0.15)
     assert overlap((0, 10), (5, 15)) == pytest.approx(1 / 3)
     assert overlap((0, 10), (20, 30)) == 0
     assert peak_span(weight, times) == (0, 20)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from index.bounds import make_balls
-from index.exact import Ragged
 from index.search import search_songs
+from index.table import Ragged
 
 SONGS, CLIPS, DIM, REPEATS = 5_000, 24, 256, 5
 
@@ -34,7 +34,7 @@ def make_table(rng: np.random.Generator, spread: float) -> Ragged:
     emb = centre + spread * rng.normal(size=(SONGS, CLIPS, DIM))
     emb /= np.linalg.norm(emb, axis=-1, keepdims=True)
     offsets = np.arange(SONGS + 1, dtype=np.int64) * CLIPS
-    return Ragged(emb.reshape(-1, DIM).astype(np.float32), offsets)
+    return Ragged((emb.reshape(-1, DIM).astype(np.float32),), offsets)
 
 
 def main() -> None:

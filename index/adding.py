@@ -43,7 +43,7 @@ class Adder:
 
     def __init__(self, store: Store, snapshot: Snapshot, model: Callable[[], Embedder]):
         self._store, self._model = store, model
-        records = [s.record for s in snapshot.songs]
+        records = snapshot.records()
         self._by_path = {r.path: r for r in records}
         self._hashes = {r.sha256 for r in records}
         self._next_song = store.manifest.next_song
@@ -77,6 +77,7 @@ class Adder:
         """Write what waits."""
         if self._songs or self._texts:
             self._store.commit(self._songs, self._texts, frozenset(self._dead))
+            self._store.tidy()
         self._clear()
 
     def _clear(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from index.exact import Ragged
+from index.table import Ragged
 
 #: Neighbouring clips in a group; more makes bounds cheaper and looser.
 GROUP_CLIPS = 8
@@ -31,20 +32,23 @@ class Balls:
 
 def make_balls(table: Ragged, group: int = GROUP_CLIPS) -> Balls:
     """Group each owner's rows, ``group`` neighbours at a time; 0 for all of an owner's rows."""
-    starts: list[int] = []
+    centres, radii = [np.zeros((0, table.dim))], [np.zeros(0)]
     begins = np.zeros(len(table), np.int64)
-    for i, (first, last) in enumerate(zip(table.offsets[:-1], table.offsets[1:], strict=True)):
-        begins[i] = len(starts)
-        starts += range(int(first), int(last), group) if group else [int(first)]
-    if not starts:
-        return Balls(np.zeros((0, table.emb.shape[1])), np.zeros(0), begins)
-    edges = np.array([*starts, len(table.emb)])
-    counts = np.diff(edges)
-    emb = table.emb.astype(np.float64)
-    centre = np.add.reduceat(emb, edges[:-1], axis=0) / counts[:, None]
-    distance = np.sqrt(((emb - np.repeat(centre, counts, axis=0)) ** 2).sum(axis=1))
-    radius = np.maximum.reduceat(distance, edges[:-1])
-    return Balls(centre, radius + _SLACK, begins)
+    groups = 0
+    for first, last, rows in table.blocks():
+        edges = table.offsets[first : last + 1] - table.offsets[first]
+        starts: list[int] = []
+        for i, (start, end) in enumerate(pairwise(edges.tolist()), start=first):
+            begins[i] = groups + len(starts)
+            starts += range(start, end, group) if group else [start]
+        groups += len(starts)
+        counts = np.diff([*starts, len(rows)])
+        emb = rows.astype(np.float64)
+        centre = np.add.reduceat(emb, starts, axis=0) / counts[:, None]
+        distance = np.sqrt(((emb - np.repeat(centre, counts, axis=0)) ** 2).sum(axis=1))
+        centres.append(centre)
+        radii.append(np.maximum.reduceat(distance, starts))
+    return Balls(np.concatenate(centres), np.concatenate(radii) + _SLACK, begins)
 
 
 def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Balls) -> np.ndarray:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from index.library import Library
 
 _EXIT = """exit status:
-  0 done; 1 done, but some files were skipped; 2 an argument, file or library cannot be used;
-  3 the library is damaged; 130 stopped with Ctrl-C (what was committed stays)
+  0 done; 1 done, but some files were skipped, or dropped by repair; 2 an argument, file or
+  library cannot be used; 3 the library is damaged; 130 stopped with Ctrl-C (what was committed
+  stays)
 
 examples:
   longplay add music.lp ~/Music
@@ -76,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("file", help="file to write")
     _command(commands, "info", "facts about the library")
     _command(commands, "verify", "check every file against its checksum")
+    _command(commands, "repair", "drop what is damaged, name it, and keep the rest")
+    _command(commands, "compact", "join all segments, and free what removed songs take")
     remove = _command(commands, "remove", "remove songs by id")
     remove.add_argument("ids", nargs="+", type=int, help="ids as search prints them")
     return parser
@@ -168,6 +171,19 @@ def _verify(args: argparse.Namespace) -> int:
     return _print(args, {"files": count, "damaged": 0}, f"{count} files, all as they were written")
 
 
+def _repair(args: argparse.Namespace) -> int:
+    from index.library import Library
+
+    report = Library.repair(args.library)
+    _print(args, asdict(report), render.repair_report(report))
+    return 1 if report.damaged or report.manifest else 0
+
+
+def _compact(args: argparse.Namespace) -> int:
+    done = _open(args).compact()
+    return _print(args, {"compacted": done}, "compacted" if done else "is compact already")
+
+
 def _remove(args: argparse.Namespace) -> int:
     count = _open(args).remove(args.ids)
     return _print(args, {"removed": count}, f"removed {count} songs")
@@ -182,6 +198,8 @@ _COMMANDS = {
     "export": _export,
     "info": _info,
     "verify": _verify,
+    "repair": _repair,
+    "compact": _compact,
     "remove": _remove,
 }
 

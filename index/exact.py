@@ -2,57 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
+from index.table import Ragged
 from retrieval.errors import SearchError
 
 POOLINGS = ("attention", "softmax", "mean", "max", "maxsim", "first")
-# Clips whose similarities are computed together, so that memory stays small (32 MiB a passage).
-_BLOCK_CLIPS = 1 << 17
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of many owners, one after another: clips of songs, or passages of texts.
-
-    Attributes:
-        emb: float32 ``[rows, dim]``, unit rows.
-        offsets: int64 ``[owners + 1]``; owner i has rows ``offsets[i]:offsets[i + 1]``, at least 1.
-        weight: float32 ``[rows]`` for passages, None for clips.
-    """
-
-    emb: np.ndarray
-    offsets: np.ndarray
-    weight: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def rows(self, owner: int) -> np.ndarray:
-        """``emb`` of one owner."""
-        return self.emb[self.offsets[owner] : self.offsets[owner + 1]]
-
-    def weights(self, owner: int) -> np.ndarray:
-        """Passage weights of one owner, float32; a table of clips has none."""
-        if self.weight is None:
-            raise SearchError("weights: this table holds clips, expected passages")
-        return self.weight[self.offsets[owner] : self.offsets[owner + 1]]
-
-
-def stack(
-    parts: Sequence[np.ndarray], dim: int, weights: Sequence[np.ndarray] | None = None
-) -> Ragged:
-    """Join the rows of many owners into one table."""
-    counts = [len(part) for part in parts]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    emb = np.concatenate(parts) if parts else np.zeros((0, dim), np.float32)
-    weight = None
-    if weights is not None:
-        weight = np.concatenate(weights) if weights else np.zeros(0, np.float32)
-    return Ragged(np.ascontiguousarray(emb, np.float32), offsets, weight)
 
 
 def attention_weights(passage_emb: np.ndarray, clip_emb: np.ndarray, tau: float) -> np.ndarray:
@@ -106,11 +61,11 @@ def fast_scores(
     """
     scores = np.empty(len(clips))
     weight = np.asarray(passage_weight, np.float32)
-    for first, last in _blocks(clips.offsets):
-        start = clips.offsets[first]
-        sim = clips.emb[start : clips.offsets[last]] @ passage_emb.T.astype(np.float32)
-        begins = clips.offsets[first:last] - start
-        owner = np.repeat(np.arange(last - first), np.diff(clips.offsets[first : last + 1]))
+    query = passage_emb.T.astype(np.float32)
+    for first, last, rows in clips.blocks():
+        sim = rows.astype(np.float32, copy=False) @ query
+        edges = clips.offsets[first : last + 1] - clips.offsets[first]
+        begins, owner = edges[:-1], np.repeat(np.arange(last - first), np.diff(edges))
         top = np.maximum.reduceat(sim, begins, axis=0)
         power = np.exp((sim - top[owner]) / np.float32(tau))
         total = np.add.reduceat(power, begins, axis=0)
@@ -134,17 +89,6 @@ def check_finite(name: str, *arrays: np.ndarray) -> None:
     """Raise SearchError unless every number is finite."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise SearchError(f"{name}: holds NaN or infinity, expected finite embeddings")
-
-
-def _blocks(offsets: np.ndarray) -> list[tuple[int, int]]:
-    blocks, first = [], 0
-    count = len(offsets) - 1
-    while first < count:
-        last = int(np.searchsorted(offsets, offsets[first] + _BLOCK_CLIPS, "right")) - 1
-        last = min(max(last, first + 1), count)
-        blocks.append((first, last))
-        first = last
-    return blocks
 
 
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:

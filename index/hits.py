@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from index.moments import Moment
+from index.records import SongRecord
 from index.search import Ranking
 
 
@@ -19,6 +22,15 @@ class Hit:
     score: float
     duration_s: float
     moments: list[Moment]
+
+
+@dataclass(frozen=True)
+class StoredSong:
+    """A song as stored: its record, clips ``[clips, dim]`` and their times in seconds."""
+
+    record: SongRecord
+    clip_emb: np.ndarray
+    clip_times: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,32 @@ import numpy as np
 
 from index.adding import Adder, AddReport
 from index.candidates import mean_candidates, write_faiss
-from index.hits import Hit, Hits, TextHit
+from index.hits import Hit, Hits, StoredSong, TextHit
 from index.lock import writer_lock
 from index.manifest import Manifest
 from index.moments import find_moments
 from index.records import SongRecord
+from index.repair import RepairReport, repair
 from index.scan import absolute, find_songs
 from index.search import search_songs, search_texts
 from index.snapshot import Snapshot
-from index.store import Store, StoredSong
+from index.store import Store
 from retrieval.audio import file_sha256
 from retrieval.embedder import Embedder, GeneratedCaption, TextEmbedding
-from retrieval.errors import LibraryError, ModelMismatchError
+from retrieval.errors import (
+    DamagedLibraryError,
+    LibraryError,
+    MissingFileError,
+    ModelMismatchError,
+)
 
 
 class Library:
     """A folder of songs and texts that can be searched.
 
-    Reading sees the state that was last committed when the library was opened or changed through
-    this object. One process may change it at a time.
+    Reading sees one whole committed state: the last one when it was first read, changed or
+    :meth:`refresh`-ed through this object. One process may change it at a time; readers never
+    wait for it.
     """
 
     def __init__(self, store: Store, model: Embedder | None):
@@ -98,7 +105,7 @@ class Library:
         self._model = model
 
     def __len__(self) -> int:
-        return len(self._state.songs)
+        return len(self._state.living)
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -149,14 +156,33 @@ class Library:
         """
         wanted = frozenset(ids)
         with writer_lock(self._store.folder):
-            self._refresh()
-            unknown = sorted(wanted - self._state.row_of.keys())
-            if unknown:
-                raise LibraryError(f"ids: {unknown[0]} is not in the library")
+            self.refresh()
+            for id in sorted(wanted):
+                self._state.row_of(id)
             if wanted:
                 self._store.commit(dead_songs=wanted)
+                self._store.tidy()
                 self._snapshot = None
         return len(wanted)
+
+    def compact(self) -> bool:
+        """Join all segments, and free what removed songs and texts take; False if that is done.
+
+        Adding and removing do the needful by themselves; this does the rest.
+
+        Raises:
+            LibraryLockedError: another process is changing the library.
+        """
+        with writer_lock(self._store.folder):
+            self.refresh()
+            try:
+                return self._store.compact(everything=True)
+            finally:
+                self._snapshot = None
+
+    def refresh(self) -> None:
+        """Take up what other processes have committed since."""
+        self._store, self._snapshot = self._store.latest(), None
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -202,7 +228,7 @@ class Library:
         passages = [f"{start:.0f}-{end:.0f} s" for start, end in song.clip_times]
         weight = np.full(count, 1 / count, np.float32)
         rows, own = self._state.rows(where), file_sha256(path)
-        rows = rows[[self._state.songs[i].record.sha256 != own for i in rows]]
+        rows = np.setdiff1d(rows, self._state.same_content(own))
         return self._search(TextEmbedding(passages, song.clip_emb, weight), k, rows)
 
     def texts(self, path: str | Path, k: int = 5) -> list[TextHit]:
@@ -221,7 +247,7 @@ class Library:
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
-            record = self._state.texts[row].record
+            record = self._state.text(int(row))
             hits.append(TextHit(record.id, record.text, float(score), record.song))
         return hits
 
@@ -235,42 +261,64 @@ class Library:
         It ranks songs as ``search(..., pooling="mean")`` does, for the query
         ``sum_p passage_weight[p] * passage_emb[p]``.
         """
-        write_faiss(path, self._state.mean_vectors, [s.record.id for s in self._state.songs])
+        state = self._state
+        write_faiss(path, state.mean_vectors[state.living], state.song_ids[state.living].tolist())
         return len(self)
 
     def songs(self, where: str | None = None) -> list[SongRecord]:
         """Records of all songs, or of those that meet an expression."""
-        return [self._state.songs[i].record for i in self._state.rows(where)]
+        return [self._state.record(int(row)) for row in self._state.rows(where)]
 
     def song(self, id: int) -> StoredSong:
         """One song with its clips; LibraryError where the id is unknown."""
-        return self._state.song(id)
+        state = self._state
+        row = state.row_of(id)
+        return StoredSong(state.record(row), state.clips.rows(row), state.clip_times(row))
 
     def info(self) -> dict[str, object]:
         """Facts about the library, JSON-ready."""
-        manifest = self._store.manifest
+        manifest, state = self._store.manifest, self._state
         return {
             "path": str(self._store.folder),
             "songs": len(self),
-            "texts": len(self._state.texts),
-            "hours": sum(s.record.duration_s for s in self._state.songs) / 3600,
-            "clips": len(self._state.clips.emb),
+            "texts": len(state.living_texts),
+            "hours": float(state.durations_s[state.living].sum()) / 3600,
+            "clips": int(np.diff(state.clips.offsets)[state.living].sum()),
             "dim": manifest.dim,
             "dtype": manifest.dtype,
             "tau": manifest.tau,
             "generation": manifest.generation,
             "segments": len(manifest.segments),
             "model": manifest.model_digest,
-            "columns": self._state.catalog.columns,
+            "columns": state.catalog.columns,
         }
 
     def verify(self) -> int:
         """Check every file against its checksum; returns how many there are.
 
         Raises:
-            DamagedLibraryError: names the first file that is damaged.
+            DamagedLibraryError: names every file that is damaged.
         """
-        return self._store.verify()
+        found = self._store.damaged()
+        if found:
+            raise DamagedLibraryError(
+                f"library {self._store.folder}: {len(found)} of {self._store.n_files} files are "
+                f"damaged: {'; '.join(found.values())}. `longplay repair` drops them, names what "
+                "is lost and keeps the rest"
+            )
+        return self._store.n_files
+
+    @staticmethod
+    def repair(path: str | Path) -> RepairReport:
+        """Drop what is damaged, keep the rest, and tell what is lost; nothing if all is well.
+
+        Raises:
+            LibraryError: there is no library, or nothing of it is left.
+            LibraryLockedError: another process is changing it.
+        """
+        folder = Path(path).expanduser()
+        with writer_lock(folder):
+            return repair(folder)
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -303,26 +351,28 @@ class Library:
             pooling=pooling,
         )
         hits = []
-        for row, score in zip(ranking.rows, ranking.scores, strict=True):
-            song = state.songs[row]
-            moments = find_moments(query.passage_emb, song.clip_emb, song.clip_times, tau)
-            r = song.record
+        for row, score in zip(ranking.rows.tolist(), ranking.scores, strict=True):
+            clips, times = state.clips.rows(row), state.clip_times(row)
+            moments = find_moments(query.passage_emb, clips, times, tau)
+            r = state.record(row)
             hits.append(Hit(r.id, r.path, r.title, float(score), r.duration_s, moments))
         return Hits(hits, ranking, query.passages)
 
     @property
     def _state(self) -> Snapshot:
-        if self._snapshot is None:
-            self._snapshot = Snapshot(self._store)
+        while self._snapshot is None:
+            try:
+                self._snapshot = Snapshot(self._store)
+            except MissingFileError:
+                # Another process may have compacted since the manifest was read.
+                latest = self._store.latest()
+                if latest.manifest.generation == self._store.manifest.generation:
+                    raise
+                self._store = latest
         return self._snapshot
 
-    def _refresh(self) -> None:
-        """Take up what other processes have committed; called with the lock held."""
-        self._store = Store.open(self._store.folder, self._store.disk)
-        self._snapshot = None
-
     def _adder(self) -> Adder:
-        self._refresh()
+        self.refresh()
         return Adder(self._store, self._state, lambda: self.model)
 
 

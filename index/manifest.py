@@ -12,8 +12,13 @@ from typing import Any
 from index.files import MAX_FILE_BYTES, sha256_hex
 from retrieval.errors import DamagedLibraryError, LibraryError
 
-FORMAT = 1
+#: What is written. Format 1 differs in that its arrays hold no ids; it is read, and the next commit
+#: writes a manifest of this format.
+FORMAT = 2
+READABLE = (1, 2)
 MANIFEST_NAME = "manifest.json"
+#: The same bytes once more, for ``repair`` where the first are damaged.
+BACKUP_NAME = "manifest.backup.json"
 #: A million segments of four files fit; what is longer was not written by us.
 MAX_MANIFEST_BYTES = 1 << 30
 DTYPES = ("float32", "float16")
@@ -133,10 +138,11 @@ def load_manifest(data: bytes, where: str) -> Manifest:
         checksum = body.pop("checksum")
         if data != _seal(body) or body["checksum"] != checksum:
             raise DamagedLibraryError(f"library {where}: {MANIFEST_NAME} is damaged (checksum)")
-        if body.pop("format") != FORMAT:
+        found = body.pop("format")
+        if found not in READABLE:
             raise LibraryError(
-                f"library {where}: has another format than {FORMAT}, the one that this version "
-                "of Longplay reads; it was probably made by a newer one"
+                f"library {where}: has format {found}, expected one of {READABLE}, which this "
+                "version of Longplay reads; it was probably made by a newer one"
             )
         del body["checksum"]
         return _parse(body)

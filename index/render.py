@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.adding import AddReport
     from index.hits import Hits, TextHit
+    from index.repair import RepairReport
     from retrieval.embedder import GeneratedCaption
 
 
@@ -76,3 +77,14 @@ def add_report(report: AddReport, songs: int) -> str:
 
 def _short(text: str, width: int = 72) -> str:
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+
+
+def repair_report(report: RepairReport) -> str:
+    """What a repair dropped, in words."""
+    if not report.damaged and not report.manifest:
+        return "nothing is damaged"
+    lines = ["the manifest was damaged; its copy was taken"] if report.manifest else []
+    lines += [f"damaged: {reason}" for reason in report.damaged.values()]
+    lines.append(f"dropped: {report.n_lost_songs} songs, {report.n_lost_texts} texts")
+    lines += [f"  {path}" for path in report.lost_songs]
+    return "\n".join([*lines, "all else is kept; add the files again to have them back"])

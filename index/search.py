@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.bounds import Balls, song_bounds, text_bounds
-from index.exact import POOLINGS, Ragged, check_finite, fast_scores, pair_score, rounding
+from index.exact import POOLINGS, check_finite, fast_scores, pair_score, rounding
+from index.table import Ragged
 from retrieval.errors import SearchError
 
 MODES = ("exact", "certified", "candidates")
@@ -84,8 +85,7 @@ def search_songs(
         if mode == "candidates" and candidates is not None:
             return _score_candidates(score, rows, candidates, bounds, k)
         return _walk(score, rows, bounds, k, budget)
-    longest = int(np.diff(clips.offsets).max(initial=1))
-    slack = rounding(clips.emb.shape[1], tau, longest)
+    slack = rounding(clips.dim, tau, clips.longest)
     fast = fast_scores(passage_emb, passage_weight, clips, tau)[rows]
     return _rescore(score, rows, fast, k, slack)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from index.files import Disk, read_bounded, read_checked, sha256_hex
+from index.files import Disk, Tally, read_bounded
 from index.manifest import (
+    BACKUP_NAME,
     FILE_NAME,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -22,44 +19,48 @@ from index.manifest import (
     file_name,
     load_manifest,
 )
-from index.records import SongRecord, TextRecord, song_from_json, text_from_json
+from index.records import SongRecord, TextRecord
+from index.segment import Segment, merged_files, new_files
+from index.tiers import due_run
 from retrieval.embedder import SongEmbedding, TextEmbedding
-from retrieval.errors import DamagedLibraryError, LibraryError, LibraryWriteError
+from retrieval.errors import LibraryError, LibraryWriteError
 
-
-@dataclass(frozen=True)
-class StoredSong:
-    """A song as stored: its record, clips ``[clips, dim]`` and their times in seconds."""
-
-    record: SongRecord
-    clip_emb: np.ndarray
-    clip_times: np.ndarray
-
-
-@dataclass(frozen=True)
-class StoredText:
-    """A text as stored: its record, passages ``[passages, dim]`` and their weights."""
-
-    record: TextRecord
-    passage_emb: np.ndarray
-    passage_weight: np.ndarray
+#: So few removed songs and texts are never worth writing a library again.
+_FEW_DEAD = 256
 
 
 class Store:
-    """Reads and changes a library's folder; the caller holds the writer lock for changes."""
+    """Reads and changes a library's folder; the caller holds the writer lock for changes.
 
-    def __init__(self, folder: Path, manifest: Manifest, disk: Disk):
-        self.folder, self.manifest, self.disk = folder, manifest, disk
+    Args:
+        folder: of the library.
+        manifest: the state that is read, and that the next change starts from.
+        disk: what changes the folder.
+        opened: segments that are open already, by number; they never change.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        disk: Disk | None = None,
+        opened: Mapping[int, Segment] | None = None,
+    ):
+        self.folder, self.manifest, self.disk = folder, manifest, disk or Disk()
+        self._opened = dict(opened or {})
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest, disk: Disk | None = None) -> Store:
         """Make a new, empty library; LibraryError where something is there already."""
-        disk = disk or Disk()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise LibraryError(f"library {folder}: exists already; open it, or choose another name")
-        folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder, manifest, disk)
-        store._write_manifest(manifest)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            store._write_manifest(manifest)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise LibraryWriteError(f"library {folder}: cannot be made ({reason})") from error
         return store
 
     @classmethod
@@ -70,27 +71,24 @@ class Store:
             LibraryError: there is no library.
             DamagedLibraryError: its manifest is damaged.
         """
-        path = folder / MANIFEST_NAME
-        if not path.exists():
-            raise LibraryError(f"library {folder}: not found, expected a folder with {path.name}")
-        data = read_bounded(path, MAX_MANIFEST_BYTES)
-        return cls(folder, load_manifest(data, str(folder)), disk or Disk())
+        return cls(folder, read_manifest(folder), disk)
 
-    def load(self) -> tuple[list[StoredSong], list[StoredText]]:
-        """All living songs and texts; every file is checked before it is parsed.
+    def latest(self) -> Store:
+        """The last committed state of the same folder; what is open stays open."""
+        manifest = read_manifest(self.folder)
+        return Store(self.folder, manifest, self.disk, self._opened)
+
+    def segments(self) -> list[Segment]:
+        """All segments, their files held open; each file is checked when it is first read.
 
         Raises:
-            DamagedLibraryError: a file is missing or differs in any bit.
+            DamagedLibraryError: a file is missing or has another length.
         """
-        songs: list[StoredSong] = []
-        texts: list[StoredText] = []
-        for segment in self.manifest.segments:
-            songs += self._songs(segment)
-            texts += self._texts(segment)
-        dead = self.manifest.dead_songs
-        living = [s for s in songs if s.record.id not in dead]
-        gone = self.manifest.dead_texts
-        return living, [t for t in texts if t.record.id not in gone and t.record.song not in dead]
+        entries = self.manifest.segments
+        self._opened = {
+            e.number: self._opened.get(e.number) or Segment(self.folder, e) for e in entries
+        }
+        return list(self._opened.values())
 
     def commit(
         self,
@@ -105,144 +103,147 @@ class Store:
             LibraryWriteError: the disk refused; the library is as it was.
         """
         old = self.manifest
-        number = old.next_segment
-        parts = {**_song_parts(songs, old.dtype), **_text_parts(texts, old.dtype)}
+        manifest = replace(
+            old,
+            dead_songs=old.dead_songs | dead_songs,
+            dead_texts=old.dead_texts | dead_texts,
+            next_song=max([old.next_song, *(r.id + 1 for r, _ in songs)]),
+            next_text=max([old.next_text, *(r.id + 1 for r, _ in texts)]),
+        )
+        files = new_files(songs, texts, old.dtype)
+        self._change(manifest, len(old.segments), files, len(songs), len(texts))
+
+    def compact(self, *, everything: bool = False) -> bool:
+        """Join small neighbouring segments, and leave out what was removed from them.
+
+        Args:
+            everything: all segments become one; otherwise only a run of segments that is due
+                (:func:`index.tiers.due_run`), so that adding stays cheap.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            DamagedLibraryError: a segment is damaged; nothing is changed.
+            LibraryWriteError: the disk refused; the library is as it was.
+        """
+        old = self.manifest
+        segments = self.segments()
+        if everything:
+            tidy = len(segments) <= 1 and not old.dead_songs and not old.dead_texts
+            run = None if tidy else (0, len(segments))
+        else:
+            run = due_run([e.songs + e.texts for e in old.segments])
+        if run is None:
+            return False
+        first, last = run
+        chosen = segments[first:last]
+        files, n_songs, n_texts = merged_files(chosen, old.dead_songs, old.dead_texts, old.dtype)
+        gone_songs = {int(i) for s in chosen if s.songs for i in s.songs.ids}
+        gone_texts = {int(i) for s in chosen if s.texts for i in s.texts.ids}
+        manifest = replace(
+            old,
+            segments=old.segments[:first] + old.segments[last:],
+            dead_songs=old.dead_songs - gone_songs,  # a song's texts are in its own segment
+            dead_texts=old.dead_texts - gone_texts,
+        )
+        self._change(manifest, first, files, n_songs, n_texts)
+        self._sweep_or_fail()
+        return True
+
+    def tidy(self) -> None:
+        """Compact as far as it is due; raises as :meth:`compact` does."""
+        sizes = [e.songs + e.texts for e in self.manifest.segments]
+        dead = len(self.manifest.dead_songs) + len(self.manifest.dead_texts)
+        mostly_dead = dead > max(sum(sizes) // 2, _FEW_DEAD)
+        if mostly_dead or due_run(sizes) is not None:
+            self.compact(everything=mostly_dead)
+
+    def damaged(self) -> dict[str, str]:
+        """Files that are missing or differ in any bit: name -> what is wrong. It reads them all."""
+        found: dict[str, str] = {}
+        for entry in self.manifest.segments:
+            for file in entry.files:
+                alone = replace(entry, files=(file,))
+                try:
+                    for checked in Segment(self.folder, alone).files.values():
+                        _ = checked.data
+                except LibraryError as error:
+                    found[file.name] = str(error)
+        return found
+
+    @property
+    def n_files(self) -> int:
+        """Files that the manifest names, and itself."""
+        return 1 + sum(len(segment.files) for segment in self.manifest.segments)
+
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """Make a manifest with no new files the current state; LibraryWriteError if it cannot."""
+        self._change(manifest, len(manifest.segments), {}, 0, 0)
+
+    def _change(
+        self,
+        manifest: Manifest,
+        place: int,
+        files: Mapping[str, Iterator[bytes]],
+        n_songs: int,
+        n_texts: int,
+    ) -> None:
+        """Write the files of a new segment, then the manifest in which it stands at ``place``."""
+        number = self.manifest.next_segment
         try:
             self._sweep()
-            files = tuple(self._write_part(number, part, data) for part, data in parts.items())
-            segments = old.segments
-            if files:
-                segments += (SegmentEntry(number, len(songs), len(texts), files),)
+            entries = tuple(self._write_part(number, part, data) for part, data in files.items())
+            segments = list(manifest.segments)
+            if entries:
+                segments.insert(place, SegmentEntry(number, n_songs, n_texts, entries))
             manifest = replace(
-                old,
-                generation=old.generation + 1,
-                segments=segments,
-                dead_songs=old.dead_songs | dead_songs,
-                dead_texts=old.dead_texts | dead_texts,
-                next_song=max([old.next_song, *(r.id + 1 for r, _ in songs)]),
-                next_text=max([old.next_text, *(r.id + 1 for r, _ in texts)]),
+                manifest,
+                generation=self.manifest.generation + 1,
                 next_segment=number + 1,
+                segments=tuple(segments),
             )
             self.disk.sync_folder(self.folder)
             self._write_manifest(manifest)
         except OSError as error:
-            raise LibraryWriteError(
-                f"library {self.folder}: cannot be changed ({error.strerror or error}); it is as "
-                "it was. Is the disk full or read-only?"
-            ) from error
+            raise self._refused(error) from error
         self.manifest = manifest
 
-    def verify(self) -> int:
-        """Read every file against its checksum; returns how many there are."""
-        count = 1
-        for segment in self.manifest.segments:
-            for file in segment.files:
-                read_checked(self.folder / file.name, file.n_bytes, file.sha256)
-                count += 1
-        return count
-
-    def _write_part(self, number: int, part: str, data: bytes) -> FileEntry:
-        path = self.folder / file_name(number, part)
-        self.disk.write(path, data)
+    def _write_part(self, number: int, part: str, pieces: Iterator[bytes]) -> FileEntry:
+        path, tally = self.folder / file_name(number, part), Tally()
+        self.disk.write(path, tally.over(pieces))
         self.disk.sync_file(path)
-        return FileEntry(path.name, len(data), sha256_hex(data))
+        return FileEntry(path.name, tally.n_bytes, tally.sha256)
 
     def _write_manifest(self, manifest: Manifest) -> None:
-        self.disk.write_atomically(self.folder / MANIFEST_NAME, dump_manifest(manifest))
+        """The copy first: after a crash between the two the old state holds, and is whole."""
+        data = dump_manifest(manifest)
+        self.disk.write_atomically(self.folder / BACKUP_NAME, data)
+        self.disk.write_atomically(self.folder / MANIFEST_NAME, data)
 
     def _sweep(self) -> None:
-        """Delete what an interrupted commit left behind."""
+        """Delete what an interrupted commit left behind, or a compaction has replaced."""
         known = {file.name for segment in self.manifest.segments for file in segment.files}
         for path in self.folder.iterdir():
             if FILE_NAME.fullmatch(path.name) and path.name not in known:
                 self.disk.unlink(path)
 
-    def _read(self, segment: SegmentEntry, part: str) -> bytes | None:
-        file = segment.file(part)
-        if file is None:
-            return None
-        return read_checked(self.folder / file.name, file.n_bytes, file.sha256)
+    def _sweep_or_fail(self) -> None:
+        try:
+            self._sweep()
+        except OSError as error:
+            raise self._refused(error) from error
 
-    def _songs(self, segment: SegmentEntry) -> list[StoredSong]:
-        data, lines = self._read(segment, "songs.safetensors"), self._read(segment, "songs.jsonl")
-        if data is None or lines is None:
-            return []
-        arrays = _parse_arrays(data)
-        records = [song_from_json(row) for row in _parse_lines(lines)]
-        parts = _split(arrays, len(records), "clip_emb", "clip_times")
-        return [
-            StoredSong(r, emb.astype(np.float32), times)
-            for r, (emb, times) in zip(records, parts, strict=True)
-        ]
-
-    def _texts(self, segment: SegmentEntry) -> list[StoredText]:
-        data, lines = self._read(segment, "texts.safetensors"), self._read(segment, "texts.jsonl")
-        if data is None or lines is None:
-            return []
-        arrays = _parse_arrays(data)
-        records = [text_from_json(row) for row in _parse_lines(lines)]
-        parts = _split(arrays, len(records), "passage_emb", "passage_weight")
-        return [
-            StoredText(r, emb.astype(np.float32), weight)
-            for r, (emb, weight) in zip(records, parts, strict=True)
-        ]
+    def _refused(self, error: OSError) -> LibraryWriteError:
+        return LibraryWriteError(
+            f"library {self.folder}: cannot be changed ({error.strerror or error}); it is as "
+            "it was. Is the disk full or read-only?"
+        )
 
 
-def _song_parts(songs: Sequence[tuple[SongRecord, SongEmbedding]], dtype: str) -> dict[str, bytes]:
-    if not songs:
-        return {}
-    arrays = {
-        "clip_emb": np.concatenate([e.clip_emb for _, e in songs]).astype(dtype),
-        "clip_times": np.concatenate([e.clip_times for _, e in songs]).astype(np.float64),
-        "count": np.array([len(e.clip_emb) for _, e in songs], np.int64),
-    }
-    return {
-        "songs.safetensors": _dump_arrays(arrays),
-        "songs.jsonl": _dump_lines([r.to_json() for r, _ in songs]),
-    }
-
-
-def _text_parts(texts: Sequence[tuple[TextRecord, TextEmbedding]], dtype: str) -> dict[str, bytes]:
-    if not texts:
-        return {}
-    arrays = {
-        "passage_emb": np.concatenate([e.passage_emb for _, e in texts]).astype(dtype),
-        "passage_weight": np.concatenate([e.passage_weight for _, e in texts]).astype(np.float32),
-        "count": np.array([len(e.passage_emb) for _, e in texts], np.int64),
-    }
-    return {
-        "texts.safetensors": _dump_arrays(arrays),
-        "texts.jsonl": _dump_lines([r.to_json() for r, _ in texts]),
-    }
-
-
-def _dump_arrays(arrays: dict[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save
-
-    return save(arrays)
-
-
-def _dump_lines(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise DamagedLibraryError(f"segment: is no safetensors file ({error})") from error
-
-
-def _parse_lines(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data.decode().split("\n") if line]
-
-
-def _split(arrays: dict[str, np.ndarray], owners: int, *names: str) -> list[tuple[np.ndarray, ...]]:
-    count = arrays["count"]
-    if len(count) != owners or any(len(arrays[name]) != count.sum() for name in names):
-        raise DamagedLibraryError("segment: its parts do not fit each other")
-    edges = np.cumsum(count)[:-1]
-    return list(zip(*(np.split(arrays[name], edges) for name in names), strict=True))
+def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+    """The manifest of a library; raises as :meth:`Store.open` does."""
+    path = folder / name
+    if not path.exists():
+        raise LibraryError(f"library {folder}: not found, expected a folder with {name}")
+    return load_manifest(read_bounded(path, MAX_MANIFEST_BYTES), str(folder))

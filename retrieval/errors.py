@@ -79,6 +79,10 @@ class DamagedLibraryError(LibraryError):
     """A file of the library is missing or does not match its checksum."""
 
 
+class MissingFileError(DamagedLibraryError):
+    """A file that the library's manifest names is not there."""
+
+
 class ModelMismatchError(LibraryError):
     """The library was made by another model than the one given."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from fake_embedder import unit_rows
 
 from index.bounds import make_balls, song_bounds, text_bounds
 from index.candidates import mean_candidates, mean_vector, write_faiss
-from index.exact import POOLINGS, Ragged, fast_scores, pair_score, rounding, stack
+from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.moments import find_moments
 from index.search import search_songs, search_texts
+from index.table import Ragged, stack
 from retrieval.errors import SearchError
 
 
@@ -101,7 +103,7 @@ def test_certified_text_search_equals_exact(kind: str) -> None:
         base = make_table(rng, kind, int(rng.integers(1, 20)), 8)
         counts = np.diff(base.offsets)
         weight = np.concatenate([np.full(n, 1 / n, np.float32) for n in counts])
-        texts = Ragged(base.emb, base.offsets, weight)
+        texts = replace(base, weight=weight)
         clips = unit_rows(rng, int(rng.integers(1, 9)), 8)
         exact = search_texts(clips, texts, 0.1, 4)
         certified = search_texts(

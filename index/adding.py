@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Adder:
         self._store, self._model = store, model
         records = snapshot.records()
         self._by_path = {r.path: r for r in records}
-        self._hashes = {r.sha256 for r in records}
+        self._hashes = Counter(r.sha256 for r in records)
         self._next_song = store.manifest.next_song
         self._next_text = store.manifest.next_text
         self._clear()
@@ -98,7 +99,7 @@ class Adder:
             if old and old.sha256 == digest:
                 report.unchanged.append(path)
                 return
-            if old is None and digest in self._hashes:
+            if old is None and self._hashes[digest]:
                 report.duplicates.append(path)
                 return
             embedding = self._model().embed_song(item.path)
@@ -131,9 +132,10 @@ class Adder:
     ) -> None:
         self._songs.append((record, embedding))
         self._by_path[record.path] = record
-        self._hashes.add(record.sha256)
+        self._hashes[record.sha256] += 1
         self._next_song += 1
         if old is not None:
+            self._hashes[old.sha256] -= 1
             self._dead.add(old.id)
 
 

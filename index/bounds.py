@@ -56,11 +56,11 @@ def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Ball
 
     ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``.
     """
+    if not len(balls.begins):
+        return np.zeros(0)
     query = passage_emb.astype(np.float64)
     norm = np.sqrt((query * query).sum(axis=1))
     reach = balls.centre @ query.T + balls.radius[:, None] * norm[None, :]
-    if not len(balls.begins):
-        return np.zeros(0)
     best = np.maximum.reduceat(reach, balls.begins, axis=0)
     return best @ np.asarray(passage_weight, np.float64) + _SLACK
 
@@ -71,11 +71,11 @@ def text_bounds(clip_emb: np.ndarray, balls: Balls) -> np.ndarray:
     The weights of a text sum to 1, so its score is at most the best similarity of any of its
     passages with any clip; passages lie in balls here, and clips are the queries.
     """
+    if not len(balls.begins):
+        return np.zeros(0)
     clips = clip_emb.astype(np.float64)
     norm = float(np.sqrt((clips * clips).sum(axis=1)).max())
     reach = (balls.centre @ clips.T).max(axis=1) + balls.radius * norm
-    if not len(balls.begins):
-        return np.zeros(0)
     # Stored weights are float32, so their sum may be a little above 1.
     best = np.maximum.reduceat(reach, balls.begins)
     return best + np.abs(best) * 1e-5 + _SLACK

@@ -70,15 +70,17 @@ def sha256_hex(data: bytes) -> str:
 def read_bounded(path: Path, max_bytes: int) -> bytes:
     """Read a regular file of at most ``max_bytes``.
 
+    Its facts are those of the file that is open: by its name another one may stand there already.
+
     Raises:
         DamagedLibraryError: it is missing, unreadable, no regular file (a pipe would hang), or
             larger.
     """
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise DamagedLibraryError(f"{path}: is no regular file")
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise DamagedLibraryError(f"{path}: is no regular file")
             data = file.read(min(facts.st_size, max_bytes) + 1)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -166,7 +165,7 @@ def _parse(body: dict[str, Any]) -> Manifest:
     _check("dtype", manifest.dtype, manifest.dtype in DTYPES)
     for name in ("clip_s", "tau"):
         value = body[name]
-        _check(name, value, isinstance(value, float) and math.isfinite(value) and value > 0)
+        _check(name, value, isinstance(value, float) and 1e-4 <= value <= 1e6)
     numbers = [segment.number for segment in segments]
     _check("segments", numbers, numbers == sorted(set(numbers)))
     return manifest

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from index.files import Disk
 from index.manifest import BACKUP_NAME, Manifest, SegmentEntry
+from index.records import song_from_json
 from index.segment import Segment
 from index.store import Store, read_manifest
 from retrieval.errors import DamagedLibraryError, LibraryError
@@ -94,10 +95,10 @@ def _paths(folder: Path, entry: SegmentEntry, manifest: Manifest) -> list[str]:
     lines = tuple(file for file in entry.files if file.name.endswith("songs.jsonl"))
     try:
         read = Segment(folder, replace(entry, files=lines)).lines("songs")
-        rows = [read.parse(i) for i in range(len(read))]
+        records = [read.parse(i, song_from_json) for i in range(len(read))]
     except DamagedLibraryError:
         return []
-    return [row["path"] for row in rows if row["id"] not in manifest.dead_songs]
+    return [record.path for record in records if record.id not in manifest.dead_songs]
 
 
 def _without_lost_ids(folder: Path, manifest: Manifest) -> Manifest:

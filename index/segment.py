@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from index.records import SongRecord, TextRecord, song_from_json, text_from_json
 from retrieval.embedder import SongEmbedding, TextEmbedding
 from retrieval.errors import DamagedLibraryError
 
+R = TypeVar("R")
 #: ``song`` of a text that came by itself.
 NO_SONG = -1
 
@@ -40,13 +41,14 @@ class Lines:
         first = int(self._ends[row - 1]) + 1 if row else 0
         return self._file.data[first : int(self._ends[row]) + 1].tobytes()
 
-    def parse(self, row: int) -> dict[str, Any]:
-        """One line."""
+    def parse(self, row: int, read: Callable[[dict[str, Any]], R]) -> R:
+        """What ``read`` makes of one line; DamagedLibraryError where it is no such record."""
         try:
-            found = json.loads(self.raw(row))
-        except (ValueError, RecursionError) as error:
-            raise DamagedLibraryError(f"{self._file.path}: line {row + 1} is no JSON") from error
-        return found
+            return read(json.loads(self.raw(row)))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise DamagedLibraryError(
+                f"{self._file.path}: line {row + 1} is no record ({error})"
+            ) from error
 
 
 class Part:
@@ -96,8 +98,10 @@ class Part:
         return self.columns[name][self.offsets[owner] : self.offsets[owner + 1]]
 
     def _from_lines(self, key: str) -> np.ndarray:
-        rows = [self.lines.parse(i)[key] for i in range(len(self.lines))]
-        return np.array([NO_SONG if value is None else value for value in rows], np.int64)
+        def read(row: dict[str, Any]) -> int:
+            return NO_SONG if row[key] is None else int(row[key])
+
+        return np.array([self.lines.parse(i, read) for i in range(len(self.lines))], np.int64)
 
 
 class SongPart(Part):
@@ -108,7 +112,7 @@ class SongPart(Part):
 
     def record(self, row: int) -> SongRecord:
         """Record of one song."""
-        return song_from_json(self.lines.parse(row))
+        return self.lines.parse(row, song_from_json)
 
     @cached_property
     def durations_s(self) -> np.ndarray:
@@ -136,7 +140,7 @@ class TextPart(Part):
 
     def record(self, row: int) -> TextRecord:
         """Record of one text."""
-        return text_from_json(self.lines.parse(row))
+        return self.lines.parse(row, text_from_json)
 
     @cached_property
     def songs(self) -> np.ndarray:

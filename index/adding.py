@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from index.records import SongRecord, TextRecord
 from index.scan import Found
 from index.snapshot import Snapshot
 from index.store import Store
 from retrieval.audio import file_sha256
 from retrieval.embedder import Embedder, SongEmbedding, TextEmbedding
-from retrieval.errors import AudioError, NotAudioError
+from retrieval.errors import AudioError, NonFiniteAudioError, NotAudioError
 
 #: A commit is made after this many songs or seconds, whichever comes first.
 COMMIT_SONGS, COMMIT_S = 16, 30.0
@@ -103,6 +105,8 @@ class Adder:
                 report.duplicates.append(path)
                 return
             embedding = self._model().embed_song(item.path)
+            if not np.isfinite(embedding.clip_emb).all():
+                raise NonFiniteAudioError(f"{path}: the model gave NaN or infinity for it")
         except AudioError as error:
             report.skipped.append((path, f"{type(error).__name__}: {error}"))
             return

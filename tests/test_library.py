@@ -18,6 +18,7 @@ from index.cli import main
 from index.files import Disk
 from index.lock import writer_lock
 from index.store import Store
+from retrieval.embedder import SongEmbedding
 from retrieval.errors import (
     DamagedLibraryError,
     FilterError,
@@ -87,6 +88,29 @@ def test_changed_copied_and_touched_files(library: Library, music: Path) -> None
     assert len(library) == 12
     with pytest.raises(LibraryError, match="id"):
         library.song(old.id)
+
+
+def test_a_content_that_was_replaced_can_come_back(library: Library, music: Path) -> None:
+    library.add([music])
+    old = (music / "00.mp3").read_bytes()
+    (music / "00.mp3").write_bytes(b"another song")
+    (music / "moved.mp3").write_bytes(old)
+    report = library.add([music])
+    assert [Path(p).name for p in report.replaced] == ["00.mp3"]
+    assert [Path(p).name for p in report.added] == ["moved.mp3"]
+
+
+def test_a_song_that_the_model_cannot_hear_is_skipped(tmp_path: Path, music: Path) -> None:
+    class Deaf(FakeEmbedder):
+        def embed_song(self, path: str | Path) -> SongEmbedding:
+            found = super().embed_song(path)
+            if Path(path).name == "04.mp3":
+                found.clip_emb[0, 0] = np.nan
+            return found
+
+    report = Library.create(tmp_path / "deaf.lp", Deaf()).add([music])
+    assert len(report.added) == 11
+    assert "NaN" in report.skipped[0][1]
 
 
 def test_similar_leaves_the_song_itself_out(library: Library, music: Path) -> None:

@@ -125,6 +125,7 @@ class Adder:
             facts.st_mtime_ns,
             digest,
             embedding.duration_s,
+            added=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         if item.song is None:
             return record

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from index.records import Scalar, SongRecord
 from retrieval.errors import FilterError
 
-_OWN = ("id", "path", "title", "duration_s", "tags")
+_OWN = ("id", "path", "title", "duration_s", "tags", "added")
 _TIME_LIMIT_S = 5.0
 _FUNCTIONS = frozenset(
-    "like glob lower upper length abs round instr substr coalesce ifnull min max trim".split()
+    "like glob lower upper length abs round instr substr coalesce ifnull min max trim has "
+    "json_array_length json_extract date datetime strftime julianday unixepoch".split()
 )
 
 
 class Catalog:
     """Answers ``where`` expressions.
 
-    Columns are ``id``, ``path``, ``title``, ``duration_s``, ``tags`` (all tags, divided by
-    commas) and every key of the songs' ``meta``.
+    Columns are ``id``, ``path``, ``title``, ``duration_s``, ``tags``, ``added`` (UTC, as in
+    ``2026-01-31T12:00:00Z``) and every key of the songs' ``meta``. Values keep their type. Lists,
+    tags among them, are JSON; ``has(tags, 'jazz')`` asks whether one stands in it.
     """
 
     def __init__(self, songs: Sequence[SongRecord]):
@@ -29,6 +32,7 @@ class Catalog:
         unique = {key.lower(): key for key in keys if key.lower() not in _OWN}
         self.columns = [*_OWN, *unique.values()]
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._db.create_function("has", 2, _has, deterministic=True)
         names = ", ".join(_quote(name) for name in self.columns)
         self._db.execute(f"CREATE TABLE songs ({names})")
         marks = ", ".join("?" * len(self.columns))
@@ -39,15 +43,17 @@ class Catalog:
 
     def _row(self, song: SongRecord) -> list[Scalar]:
         own: list[Scalar] = [
-            song.id, song.path, song.title, song.duration_s, ", ".join(song.tags)
+            song.id, song.path, song.title, song.duration_s, _dumps(list(song.tags)), song.added
         ]  # fmt: skip
-        return own + [song.meta.get(name) for name in self.columns[len(_OWN) :]]
+        values = [song.meta.get(name) for name in self.columns[len(_OWN) :]]
+        return own + [_dumps(v) if isinstance(v, list) else v for v in values]
 
-    def filter(self, where: str) -> list[int]:
+    def filter(self, where: str, params: Mapping[str, Scalar] | None = None) -> list[int]:
         """Ids of the songs for which an SQL expression holds, rising.
 
         Args:
-            where: for example ``bpm > 120 AND genre = 'jazz'``.
+            where: for example ``bpm > :slowest AND genre = 'jazz'``.
+            params: values of the names with a colon; they are bound, never pasted into the SQL.
 
         Raises:
             FilterError: it is no valid expression over :attr:`columns`, or takes too long.
@@ -57,15 +63,36 @@ class Catalog:
         deadline = time.monotonic() + _TIME_LIMIT_S
         self._db.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
         try:
-            found = self._db.execute(f"SELECT id FROM songs WHERE ({where}\n) ORDER BY id")
+            found = self._db.execute(
+                f"SELECT id FROM songs WHERE ({where}\n) ORDER BY id", dict(params or {})
+            )
             return [row[0] for row in found]
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
             raise FilterError(
                 f"where: {where!r} cannot be used ({error}); expected an expression over "
                 f"{', '.join(self.columns)}, with texts in single quotes"
             ) from error
         finally:
             self._db.set_progress_handler(None, 0)
+
+
+def _dumps(values: Sequence[Scalar]) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _has(column: object, value: object) -> bool:
+    """Whether a JSON list holds a value, upper and lower case alike; or a plain value equals it."""
+    values: list[object] = [column]
+    if isinstance(column, str) and column.startswith("["):
+        try:
+            values = json.loads(column)
+        except ValueError:
+            pass
+    return any(_fold(item) == _fold(value) for item in values)
+
+
+def _fold(value: object) -> object:
+    return value.casefold() if isinstance(value, str) else value
 
 
 def _quote(name: str) -> str:

@@ -65,6 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
     search.add_argument("--mode", default="exact", choices=["exact", "certified", "candidates"],
                         help="exact and certified give the same, proven answer; candidates may "
                         "miss songs, and says so (exact)")  # fmt: skip
+    search.add_argument(
+        "--hybrid",
+        action="store_true",
+        help="rank by sound and by the words of titles, tags and captions",
+    )
+    find = _command(commands, "find", "songs with these words in title, tags or captions")
+    find.add_argument("words", help="words, all of which must stand there")
+    _answer_options(find)
     similar = _command(commands, "similar", "songs that sound like a file")
     similar.add_argument("song", help="an audio file")
     _answer_options(similar)
@@ -137,8 +145,14 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    hits = _open(args).search(args.text, args.k, args.where, mode=args.mode)
+    hits = _open(args).search(args.text, args.k, args.where, mode=args.mode, hybrid=args.hybrid)
     return _print(args, render.hits_json(hits), render.hits(hits))
+
+
+def _find(args: argparse.Namespace) -> int:
+    found = _open(args).find(args.words, args.k, args.where)
+    data = [{"id": r.id, "path": r.path, "title": r.title, "score": s} for r, s in found]
+    return _print(args, data, render.found(found))
 
 
 def _similar(args: argparse.Namespace) -> int:
@@ -192,6 +206,7 @@ def _remove(args: argparse.Namespace) -> int:
 _COMMANDS = {
     "add": _add,
     "search": _search,
+    "find": _find,
     "similar": _similar,
     "texts": _texts,
     "caption": _caption,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from index.adding import Adder, AddReport
 from index.candidates import mean_candidates, write_faiss
+from index.exact import pair_score
 from index.hits import Hit, Hits, StoredSong, TextHit
+from index.keywords import fuse_ranks
 from index.lock import writer_lock
 from index.manifest import Manifest
 from index.moments import find_moments
-from index.records import SongRecord
+from index.records import Scalar, SongRecord
 from index.repair import RepairReport, repair
 from index.scan import absolute, find_songs
-from index.search import search_songs, search_texts
+from index.search import Ranking, search_songs, search_texts
 from index.snapshot import Snapshot
 from index.store import Store
 from retrieval.audio import file_sha256
@@ -27,6 +29,9 @@ from retrieval.errors import (
     MissingFileError,
     ModelMismatchError,
 )
+
+#: Values of the names with a colon in a ``where`` expression.
+Params = Mapping[str, Scalar] | None
 
 
 class Library:
@@ -192,30 +197,59 @@ class Library:
         k: int = 10,
         where: str | None = None,
         *,
+        params: Params = None,
         mode: str = "exact",
         budget: int | None = None,
         pooling: str = "attention",
+        hybrid: bool = False,
     ) -> Hits:
         """Songs that fit a text of any length.
 
         Args:
             text: what the song is like.
             k: most songs to return.
-            where: SQL expression that songs must meet, such as ``bpm > 120``.
+            where: SQL expression that songs must meet, such as ``bpm > 120`` or
+                ``has(tags, :tag)``.
+            params: values of the names with a colon in ``where``.
             mode: ``exact`` or ``certified``, both with the same, proven answer; or ``candidates``:
                 only the songs nearest by mean vector are scored, and the answer says whether it
                 is exact.
             budget: most songs to score with ``certified`` (all by default) or ``candidates``
                 (100, or ten times k where that is more).
             pooling: the model's ``attention``, or a baseline score.
+            hybrid: rank by sound and by words together: the best 100 of each (10 k where that is
+                more), joined by reciprocal rank fusion. ``exact`` then tells of the sound.
 
         Raises:
             TextError: the text is empty. FilterError: ``where`` is not valid.
         """
-        rows = self._state.rows(where)
-        return self._search(self.model.embed_text(text), k, rows, mode, budget, pooling)
+        rows, query = self._state.rows(where, params), self.model.embed_text(text)
+        if not hybrid:
+            return self._search(query, k, rows, mode, budget, pooling)
+        depth = max(100, 10 * k)
+        by_sound = self._search(query, depth, rows, mode, budget, pooling)
+        by_words = self._by_words(text, rows, every=False)[:depth]
+        fused = fuse_ranks([[hit.id for hit in by_sound], [id for id, _ in by_words]])[:k]
+        return self._answer(query, [self._state.row_of(id) for id, _ in fused], by_sound.ranking)
 
-    def similar(self, path: str | Path, k: int = 10, where: str | None = None) -> Hits:
+    def find(
+        self, words: str, k: int = 10, where: str | None = None, *, params: Params = None
+    ) -> list[tuple[SongRecord, float]]:
+        """Songs with all these words in title, tags or captions, by BM25; no model is needed.
+
+        Returns:
+            Records and scores, best first.
+
+        Raises:
+            SearchError: there is no word. FilterError: ``where`` is not valid.
+        """
+        state = self._state
+        found = self._by_words(words, state.rows(where, params), every=True)[:k]
+        return [(state.record(state.row_of(id)), score) for id, score in found]
+
+    def similar(
+        self, path: str | Path, k: int = 10, where: str | None = None, *, params: Params = None
+    ) -> Hits:
         """Songs that sound like a file: each of its clips asks with equal weight.
 
         The file itself is left out where it is in the library.
@@ -227,7 +261,7 @@ class Library:
         count = len(song.clip_emb)
         passages = [f"{start:.0f}-{end:.0f} s" for start, end in song.clip_times]
         weight = np.full(count, 1 / count, np.float32)
-        rows, own = self._state.rows(where), file_sha256(path)
+        rows, own = self._state.rows(where, params), file_sha256(path)
         rows = np.setdiff1d(rows, self._state.same_content(own))
         return self._search(TextEmbedding(passages, song.clip_emb, weight), k, rows)
 
@@ -265,9 +299,9 @@ class Library:
         write_faiss(path, state.mean_vectors[state.living], state.song_ids[state.living].tolist())
         return len(self)
 
-    def songs(self, where: str | None = None) -> list[SongRecord]:
+    def songs(self, where: str | None = None, *, params: Params = None) -> list[SongRecord]:
         """Records of all songs, or of those that meet an expression."""
-        return [self._state.record(int(row)) for row in self._state.rows(where)]
+        return [self._state.record(int(row)) for row in self._state.rows(where, params)]
 
     def song(self, id: int) -> StoredSong:
         """One song with its clips; LibraryError where the id is unknown."""
@@ -350,13 +384,26 @@ class Library:
             budget=budget,
             pooling=pooling,
         )
-        hits = []
-        for row, score in zip(ranking.rows.tolist(), ranking.scores, strict=True):
+        return self._answer(query, ranking.rows.tolist(), ranking)
+
+    def _answer(self, query: TextEmbedding, rows: Sequence[int], ranking: Ranking) -> Hits:
+        """Rows as hits, with their scores by sound and the moments in which they fit."""
+        tau, state, hits = self._store.manifest.tau, self._state, []
+        known = dict(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
+        for row in rows:
             clips, times = state.clips.rows(row), state.clip_times(row)
             moments = find_moments(query.passage_emb, clips, times, tau)
+            score = known.get(row)
+            if score is None:
+                score = pair_score(query.passage_emb, query.passage_weight, clips, tau)
             r = state.record(row)
-            hits.append(Hit(r.id, r.path, r.title, float(score), r.duration_s, moments))
+            hits.append(Hit(r.id, r.path, r.title, score, r.duration_s, moments))
         return Hits(hits, ranking, query.passages)
+
+    def _by_words(self, text: str, rows: np.ndarray, *, every: bool) -> list[tuple[int, float]]:
+        allowed = set(self._state.song_ids[rows].tolist())
+        found = self._state.keywords.search(text, every=every)
+        return [(id, score) for id, score in found if id in allowed]
 
     @property
     def _state(self) -> Snapshot:

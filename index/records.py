@@ -11,7 +11,11 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class SongRecord:
-    """One song; ``mtime_ns``, ``size`` and ``sha256`` tell whether its file has changed."""
+    """One song; ``mtime_ns``, ``size`` and ``sha256`` tell whether its file has changed.
+
+    ``added`` is the time of its commit in UTC, ``2026-01-31T12:00:00Z``; empty where it was added
+    before this was kept.
+    """
 
     id: int
     path: str
@@ -21,7 +25,8 @@ class SongRecord:
     duration_s: float
     title: str = ""
     tags: tuple[str, ...] = ()
-    meta: Mapping[str, Scalar] = field(default_factory=dict)
+    meta: Mapping[str, Scalar | list[Scalar]] = field(default_factory=dict)
+    added: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.adding import AddReport
     from index.hits import Hits, TextHit
+    from index.records import SongRecord
     from index.repair import RepairReport
     from retrieval.embedder import GeneratedCaption
 
@@ -55,6 +56,16 @@ def texts(found: Sequence[TextHit]) -> str:
     """Stored texts, best first."""
     lines = [f"{i:3d}. {hit.score:6.3f}  {hit.text}" for i, hit in enumerate(found, start=1)]
     return "\n".join(lines) or "no texts are stored"
+
+
+def found(songs: Sequence[tuple[SongRecord, float]]) -> str:
+    """Songs of a search for words, best first."""
+    lines = [
+        f"{i:3d}. {score:6.3f}  {r.title or Path(r.path).stem}  ({clock(r.duration_s)}, id {r.id})"
+        f"\n             {r.path}"
+        for i, (r, score) in enumerate(songs, start=1)
+    ]
+    return "\n".join(lines) or "nothing found"
 
 
 def caption(written: GeneratedCaption) -> str:

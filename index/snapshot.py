@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from index.bounds import Balls, make_balls
 from index.candidates import mean_vector
 from index.catalog import Catalog
-from index.records import SongRecord, TextRecord
+from index.keywords import Keywords
+from index.records import Scalar, SongRecord, TextRecord
 from index.segment import Part, SongPart, TextPart, content_key
 from index.store import Store
 from index.table import Ragged
@@ -86,17 +88,30 @@ class Snapshot:
             raise LibraryError(f"id: {id} is not in the library")
         return row
 
-    def rows(self, where: str | None) -> np.ndarray:
+    def rows(self, where: str | None, params: Mapping[str, Scalar] | None = None) -> np.ndarray:
         """Rows that a filter leaves, rising; the one place where songs are filtered."""
         if where is None:
             return self.living
-        found = np.array(self.catalog.filter(where), np.int64)
+        found = np.array(self.catalog.filter(where, params), np.int64)
         return np.searchsorted(self.song_ids, found)
 
     @cached_property
     def catalog(self) -> Catalog:
         """What can be filtered by."""
         return Catalog(self.records())
+
+    @cached_property
+    def keywords(self) -> Keywords:
+        """What is written about songs."""
+        captions: dict[int, list[str]] = {}
+        for row in self.living_texts.tolist():
+            record = self.text(row)
+            if record.song is not None:
+                captions.setdefault(record.song, []).append(record.text)
+        return Keywords(
+            (r.id, r.title or Path(r.path).stem, " ".join(r.tags), " ".join(captions.get(r.id, ())))
+            for r in self.records()
+        )
 
     @cached_property
     def song_balls(self) -> Balls:

@@ -27,6 +27,7 @@ from retrieval.errors import (
     LibraryWriteError,
     ManifestError,
     ModelMismatchError,
+    SearchError,
     TextError,
 )
 
@@ -139,6 +140,81 @@ def test_manifest_brings_texts_and_metadata(tmp_path: Path, library: Library, mu
     library.remove([h.id for h in library.search("x", k=1)])
     assert len(library) == 2
     assert len(library.texts(music / "02.mp3", k=10)) == 4
+
+
+def make_catalogue(tmp_path: Path, library: Library) -> None:
+    rows = [
+        {"id": f"s{i}", "audio": f"music/{i:02d}.mp3", "title": title, "tags": tags,
+         "captions": [{"text": caption}], "meta": {"bpm": bpm, "moods": moods}}
+        for i, title, tags, caption, bpm, moods in [
+            (0, "Café at Night", ["Jazz", "piano"], "A walking bass opens.", 90, ["calm", "dark"]),
+            (2, "Morning run", ["rock"], "Guitars and a piano hurry along.", 171.5, ["happy"]),
+            (4, "Slow river", ["folk"], "One guitar, walking slowly.", None, []),
+        ]
+    ]  # fmt: skip
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    library.add([tmp_path / "m.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("where", "params", "expected"),
+    [
+        ("has(tags, 'jazz')", {}, ["00"]),
+        ("has(tags, :tag)", {"tag": "x' OR 1=1 --"}, []),
+        ("bpm > :bpm", {"bpm": 100}, ["02"]),
+        ("bpm IS NULL", {}, ["04"]),
+        ("typeof(bpm) = 'real'", {}, None),  # not among the functions that are allowed
+        ("has(moods, 'dark') OR json_array_length(moods) = 0", {}, ["00", "04"]),
+        ("added > '2026-01-01' AND date(added) <= date('now')", {}, ["00", "02", "04"]),
+        ("tempo > 3", {}, None),
+        ("bpm > :missing", {}, None),
+    ],
+)
+def test_filters_over_a_typed_catalogue(
+    tmp_path: Path, library: Library, music: Path, where: str, params: dict, expected: list | None
+) -> None:
+    make_catalogue(tmp_path, library)
+    if expected is None:
+        with pytest.raises(FilterError, match="bpm, moods"):
+            library.songs(where, params=params)
+        return
+    assert [Path(s.path).stem for s in library.songs(where, params=params)] == expected
+    hits = library.search("a piano", where=where, params=params)
+    assert sorted(Path(h.path).stem for h in hits) == expected
+    if expected:
+        assert hits.exact
+
+
+def test_words_are_found_by_their_stems(tmp_path: Path, library: Library, music: Path) -> None:
+    make_catalogue(tmp_path, library)
+
+    def names(words: str, **options: object) -> list[str]:
+        return [Path(record.path).stem for record, _ in library.find(words, **options)]
+
+    assert names("cafe") == ["00"]
+    assert names("walk") == ["04", "00"]  # the shorter caption weighs more
+    assert names("piano") == ["00", "02"]  # a tag weighs more than a caption
+    assert names("guitar slow") == ["04"]
+    assert names('NEAR("rock" AND OR *') == []
+    assert names("piano", where="bpm > 100") == ["02"]
+    with pytest.raises(SearchError, match="word"):
+        library.find(" -- ")
+
+
+def test_hybrid_search_joins_two_rankings(tmp_path: Path, library: Library, music: Path) -> None:
+    make_catalogue(tmp_path, library)
+    library.add([music])
+    text = "walking slowly. folk"
+    by_sound = [h.id for h in library.search(text, k=100)]
+    by_words = [id for id, _ in library._state.keywords.search(text, every=False)]
+    score = {
+        id: sum(1 / (61 + r.index(id)) for r in (by_sound, by_words) if id in r) for id in by_sound
+    }
+    hits = library.search(text, k=5, hybrid=True)
+    assert [h.id for h in hits] == sorted(score, key=lambda id: (-score[id], id))[:5]
+    known = {h.id: h.score for h in library.search(text, k=100)}
+    assert all(h.score == known[h.id] for h in hits)
+    assert main(["find", str(tmp_path / "music.lp"), "walking", "--json"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             "end_s is '1:00', expected seconds",
         ),
         ('{"id": "a", "audio": "a", "meta": {"bpm": NaN}}', "meta 'bpm' is nan"),
-        (json.dumps({**GOOD, "meta": {"x": [1]}}), r"meta 'x' is \[1\]"),
+        (json.dumps({**GOOD, "meta": {"x": [{}]}}), r"meta 'x' is \[{}\]"),
         ("[" * 100_000, "not a JSON object"),
     ],
 )

@@ -230,13 +230,17 @@ def _parse_tags(row: dict[str, Any], where: str) -> tuple[str, ...]:
 def _parse_meta(row: dict[str, Any], where: str) -> dict[str, Scalar]:
     meta = _typed(row, "meta", dict, where, {})
     for key, value in meta.items():
-        finite = not isinstance(value, float) or math.isfinite(value)
-        if not finite or not isinstance(value, str | int | float | bool | None):
+        if not all(map(_is_scalar, value if isinstance(value, list) else [value])):
             raise ManifestError(
                 f"{where}: meta {key!r} is {value!r}, expected a text, a finite number, "
-                "true, false or null"
+                "true, false or null, or a list of such"
             )
     return meta
+
+
+def _is_scalar(value: Any) -> bool:
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return finite and isinstance(value, str | int | float | bool | None)
 
 
 def _parse_caption(row: Any, where: str) -> Caption:

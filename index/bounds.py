@@ -52,17 +52,21 @@ def make_balls(table: Ragged, group: int = GROUP_CLIPS) -> Balls:
 
 
 def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Balls) -> np.ndarray:
-    """``U[j] >= S[j]`` of one text with every song: float64 ``[songs]``.
+    """``U[j] >= S[j]`` of one query with every song: float64 ``[songs]``.
 
-    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``.
+    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``. Attention lies between the least and the
+    greatest similarity, so a passage of negative weight counts with the least one,
+    ``min_k (<q, m_k> - |q| r_k)``.
     """
     if not len(balls.begins):
         return np.zeros(0)
     query = passage_emb.astype(np.float64)
     norm = np.sqrt((query * query).sum(axis=1))
-    reach = balls.centre @ query.T + balls.radius[:, None] * norm[None, :]
+    weight = np.asarray(passage_weight, np.float64)
+    sign = np.where(weight < 0, -1.0, 1.0)
+    reach = balls.centre @ (query * sign[:, None]).T + balls.radius[:, None] * norm[None, :]
     best = np.maximum.reduceat(reach, balls.begins, axis=0)
-    return best @ np.asarray(passage_weight, np.float64) + _SLACK
+    return best @ np.abs(weight) + _SLACK * max(1.0, float(np.abs(weight).sum()))
 
 
 def text_bounds(clip_emb: np.ndarray, balls: Balls) -> np.ndarray:

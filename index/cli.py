@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index import render
-from retrieval.errors import DamagedLibraryError, LongplayError
+from index.query import Query, Song
+from retrieval.errors import DamagedLibraryError, LongplayError, SearchError
 
 if TYPE_CHECKING:
     from index.library import Library
+    from index.query import Query
+
+#: How much a text after ``--unlike`` counts against a song; the text that is asked for counts 1.
+UNLIKE = 0.5
 
 _EXIT = """exit status:
   0 done; 1 done, but some files were skipped, or dropped by repair; 2 an argument, file or
@@ -26,6 +31,7 @@ examples:
   longplay add music.lp ~/Music
   longplay search music.lp "a bare piano opening; halfway strings lift it; it ends alone again"
   longplay search music.lp "fast swing" --where "bpm > 180 AND genre = 'jazz'" -k 5
+  longplay search music.lp "slow" --like song.mp3@1:00-1:30 --unlike "drums"
   longplay texts music.lp song.mp3
   longplay caption music.lp song.mp3
 """
@@ -65,6 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
     search.add_argument("--mode", default="exact", choices=["exact", "certified", "candidates"],
                         help="exact and certified give the same, proven answer; candidates may "
                         "miss songs, and says so (exact)")  # fmt: skip
+    search.add_argument("--like", action="append", default=[], metavar="FILE[@FROM-TO]",
+                        help="an audio file, or a moment of it (song.mp3@1:00-1:30), that songs "
+                        "shall sound like as well; may be given several times")  # fmt: skip
+    search.add_argument("--unlike", action="append", default=[], metavar="TEXT",
+                        help="what songs shall not be like; several times as well")  # fmt: skip
     search.add_argument(
         "--hybrid",
         action="store_true",
@@ -75,6 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
     _answer_options(find)
     similar = _command(commands, "similar", "songs that sound like a file")
     similar.add_argument("song", help="an audio file")
+    similar.add_argument(
+        "--from",
+        dest="start",
+        default="0",
+        metavar="TIME",
+        help="begin of the moment that counts, as 1:30 or 90 (0)",
+    )
+    similar.add_argument(
+        "--to", dest="end", default="inf", metavar="TIME", help="its end (the end)"
+    )
     _answer_options(similar)
     texts = _command(commands, "texts", "stored texts that fit a song")
     texts.add_argument("song", help="an audio file")
@@ -145,8 +166,35 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    hits = _open(args).search(args.text, args.k, args.where, mode=args.mode, hybrid=args.hybrid)
+    from index.query import Text
+
+    query = Text(args.text)
+    for file in args.like:
+        query = query + _like(file)
+    for text in args.unlike:
+        query = query - UNLIKE * Text(text)
+    hits = _open(args).search(query, args.k, args.where, mode=args.mode, hybrid=args.hybrid)
     return _print(args, render.hits_json(hits), render.hits(hits))
+
+
+def _like(given: str) -> Query:
+    """``song.mp3`` or ``song.mp3@1:00-1:30``."""
+    from index.query import Song
+
+    path, at, moment = given.rpartition("@")
+    start, dash, end = moment.partition("-")
+    if at and dash and not Path(given).exists():
+        return Song(path, _seconds(start), _seconds(end))
+    return Song(given)
+
+
+def _seconds(time: str) -> float:
+    """``1:30`` or ``90`` -> 90.0."""
+    try:
+        parts = [float(part) for part in time.split(":")]
+    except ValueError as error:
+        raise SearchError(f"time: got {time!r}, expected seconds or minutes:seconds") from error
+    return sum(part * 60**i for i, part in enumerate(reversed(parts)))
 
 
 def _find(args: argparse.Namespace) -> int:
@@ -156,7 +204,8 @@ def _find(args: argparse.Namespace) -> int:
 
 
 def _similar(args: argparse.Namespace) -> int:
-    hits = _open(args).similar(args.song, args.k, args.where)
+    start_s, end_s = _seconds(args.start), _seconds(args.end)
+    hits = _open(args).similar(args.song, args.k, args.where, start_s=start_s, end_s=end_s)
     return _print(args, render.hits_json(hits), render.hits(hits, with_moments=False))
 
 

@@ -15,14 +15,14 @@ from index.keywords import fuse_ranks
 from index.lock import writer_lock
 from index.manifest import Manifest
 from index.moments import find_moments
+from index.query import Query, QueryEmbedding, Song, embed_query
 from index.records import Scalar, SongRecord
 from index.repair import RepairReport, repair
 from index.scan import absolute, find_songs
 from index.search import Ranking, search_songs, search_texts
 from index.snapshot import Snapshot
 from index.store import Store
-from retrieval.audio import file_sha256
-from retrieval.embedder import Embedder, GeneratedCaption, TextEmbedding
+from retrieval.embedder import Embedder, GeneratedCaption
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
@@ -193,7 +193,7 @@ class Library:
 
     def search(
         self,
-        text: str,
+        query: str | Query,
         k: int = 10,
         where: str | None = None,
         *,
@@ -203,10 +203,11 @@ class Library:
         pooling: str = "attention",
         hybrid: bool = False,
     ) -> Hits:
-        """Songs that fit a text of any length.
+        """Songs that fit a text of any length, or a sum of texts and songs.
 
         Args:
-            text: what the song is like.
+            query: what the song is like, or ``Text("slow") + 0.5 * Song("a.mp3") - Text("drums")``;
+                files that are asked with are left out of the answer.
             k: most songs to return.
             where: SQL expression that songs must meet, such as ``bpm > 120`` or
                 ``has(tags, :tag)``.
@@ -221,16 +222,22 @@ class Library:
                 more), joined by reciprocal rank fusion. ``exact`` then tells of the sound.
 
         Raises:
-            TextError: the text is empty. FilterError: ``where`` is not valid.
+            TextError: a text is empty. AudioError: a file gives no usable sound.
+            FilterError: ``where`` is not valid. SearchError: no part has a weight above 0.
         """
-        rows, query = self._state.rows(where, params), self.model.embed_text(text)
+        asked, rows = embed_query(query, self.model), self._state.rows(where, params)
+        for content in asked.contents:
+            rows = np.setdiff1d(rows, self._state.same_content(content))
         if not hybrid:
-            return self._search(query, k, rows, mode, budget, pooling)
+            ranking = self._rank(asked, k, rows, mode, budget, pooling)
+            return self._answer(asked, ranking.rows.tolist(), ranking)
         depth = max(100, 10 * k)
-        by_sound = self._search(query, depth, rows, mode, budget, pooling)
-        by_words = self._by_words(text, rows, every=False)[:depth]
-        fused = fuse_ranks([[hit.id for hit in by_sound], [id for id, _ in by_words]])[:k]
-        return self._answer(query, [self._state.row_of(id) for id, _ in fused], by_sound.ranking)
+        ranking = self._rank(asked, depth, rows, mode, budget, pooling)
+        words = query if isinstance(query, str) else " ".join(p.text for p in query.parts)
+        by_sound = self._state.song_ids[ranking.rows].tolist()
+        by_words = [id for id, _ in self._by_words(words, rows, every=False)[:depth]]
+        fused = fuse_ranks([by_sound, by_words])[:k]
+        return self._answer(asked, [self._state.row_of(id) for id, _ in fused], ranking)
 
     def find(
         self, words: str, k: int = 10, where: str | None = None, *, params: Params = None
@@ -248,22 +255,21 @@ class Library:
         return [(state.record(state.row_of(id)), score) for id, score in found]
 
     def similar(
-        self, path: str | Path, k: int = 10, where: str | None = None, *, params: Params = None
+        self,
+        path: str | Path,
+        k: int = 10,
+        where: str | None = None,
+        *,
+        params: Params = None,
+        start_s: float = 0.0,
+        end_s: float = float("inf"),
     ) -> Hits:
-        """Songs that sound like a file: each of its clips asks with equal weight.
-
-        The file itself is left out where it is in the library.
+        """Songs that sound like a file, or like a moment of it; the file itself is left out.
 
         Raises:
-            AudioError: the file gives no usable sound.
+            AudioError: the file gives no usable sound. SearchError: the moment is not in it.
         """
-        song = self.model.embed_song(path)
-        count = len(song.clip_emb)
-        passages = [f"{start:.0f}-{end:.0f} s" for start, end in song.clip_times]
-        weight = np.full(count, 1 / count, np.float32)
-        rows, own = self._state.rows(where, params), file_sha256(path)
-        rows = np.setdiff1d(rows, self._state.same_content(own))
-        return self._search(TextEmbedding(passages, song.clip_emb, weight), k, rows)
+        return self.search(Song(path, start_s, end_s), k, where, params=params)
 
     def texts(self, path: str | Path, k: int = 5) -> list[TextHit]:
         """Stored texts that fit a song best, the same text once.
@@ -356,26 +362,25 @@ class Library:
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _search(
+    def _rank(
         self,
-        query: TextEmbedding,
+        query: QueryEmbedding,
         k: int,
         rows: np.ndarray,
-        mode: str = "exact",
-        budget: int | None = None,
-        pooling: str = "attention",
-    ) -> Hits:
-        tau, state = self._store.manifest.tau, self._state
-        candidates = None
+        mode: str,
+        budget: int | None,
+        pooling: str,
+    ) -> Ranking:
+        state, candidates = self._state, None
         if mode == "candidates":
             vector = query.passage_weight @ query.passage_emb
             count = max(10 * k, 100) if budget is None else budget
             candidates = mean_candidates(vector, state.mean_vectors, rows, count)
-        ranking = search_songs(
+        return search_songs(
             query.passage_emb,
             query.passage_weight,
             state.clips,
-            tau,
+            self._store.manifest.tau,
             k,
             rows=rows,
             mode=mode,
@@ -384,9 +389,8 @@ class Library:
             budget=budget,
             pooling=pooling,
         )
-        return self._answer(query, ranking.rows.tolist(), ranking)
 
-    def _answer(self, query: TextEmbedding, rows: Sequence[int], ranking: Ranking) -> Hits:
+    def _answer(self, query: QueryEmbedding, rows: Sequence[int], ranking: Ranking) -> Hits:
         """Rows as hits, with their scores by sound and the moments in which they fit."""
         tau, state, hits = self._store.manifest.tau, self._state, []
         known = dict(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
@@ -431,4 +435,4 @@ def _load(model: Embedder | str | Path | None) -> Embedder:
     return model
 
 
-__all__ = ["AddReport", "Hit", "Hits", "Library", "TextHit"]
+__all__ = ["AddReport", "Hit", "Hits", "Library", "Query", "Song", "TextHit"]

@@ -51,11 +51,11 @@ def search_songs(
     budget: int | None = None,
     pooling: str = "attention",
 ) -> Ranking:
-    """The k songs that one text fits best.
+    """The k songs that one query fits best.
 
     Args:
         passage_emb: float32 ``[passages, dim]``, unit rows.
-        passage_weight: ``[passages]``, sums to 1.
+        passage_weight: ``[passages]``; that of a text sums to 1, others may be negative.
         clips: clips of all songs.
         tau: temperature.
         k: how many songs; fewer come back where there are fewer.
@@ -85,7 +85,7 @@ def search_songs(
         if mode == "candidates" and candidates is not None:
             return _score_candidates(score, rows, candidates, bounds, k)
         return _walk(score, rows, bounds, k, budget)
-    slack = rounding(clips.dim, tau, clips.longest)
+    slack = rounding(clips.dim, tau, clips.longest) * float(np.abs(passage_weight).sum())
     fast = fast_scores(passage_emb, passage_weight, clips, tau)[rows]
     return _rescore(score, rows, fast, k, slack)
 

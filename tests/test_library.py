@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from fake_embedder import FakeEmbedder
 
-from index import Library
+from index import Library, Song, Text
 from index.cli import main
+from index.exact import pair_score
 from index.files import Disk
 from index.lock import writer_lock
 from index.store import Store
@@ -154,6 +155,43 @@ def make_catalogue(tmp_path: Path, library: Library) -> None:
     ]  # fmt: skip
     (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     library.add([tmp_path / "m.jsonl"])
+
+
+def test_sums_and_differences_of_texts_and_songs(library: Library, music: Path) -> None:
+    library.add([music])
+    song = music / "00.mp3"
+    query = Text("a piano. then strings") + 0.5 * Song(song) - 0.4 * Text("drums")
+    e = library.model
+    parts = [(1.0, e.embed_text("a piano. then strings")), (-0.4, e.embed_text("drums"))]
+    heard = e.embed_song(song).clip_emb
+    expected = {}
+    for record in library.songs():
+        clips = e.embed_song(record.path).clip_emb
+        own = 0.5 * pair_score(heard, np.full(len(heard), 1 / len(heard)), clips, e.tau)
+        texts = [w * pair_score(t.passage_emb, t.passage_weight, clips, e.tau) for w, t in parts]
+        expected[record.path] = (own + sum(texts)) / 1.5
+    del expected[str(song)]
+    for mode in ("exact", "certified"):
+        hits = library.search(query, k=20, mode=mode)
+        assert [h.path for h in hits] == sorted(expected, key=lambda p: -expected[p])
+        assert np.allclose([h.score for h in hits], sorted(expected.values(), reverse=True))
+        assert hits.exact
+    plain = library.search("a piano", k=3)
+    assert [h.score for h in library.search(2 * Text("a piano"), k=3)] == [h.score for h in plain]
+    with pytest.raises(SearchError, match="above 0"):
+        library.search(-Text("drums"))
+
+
+def test_more_like_this_moment(library: Library, music: Path) -> None:
+    library.add([music])
+    whole = library.similar(music / "00.mp3", k=12)
+    moment = library.similar(music / "00.mp3", k=12, start_s=12, end_s=21)
+    assert len(whole.passages) > len(moment.passages) == 2
+    assert moment.passages == ["10-20 s", "20-30 s"]
+    with pytest.raises(SearchError, match="behind the end"):
+        library.similar(music / "00.mp3", start_s=4000)
+    with pytest.raises(SearchError, match="moment"):
+        library.similar(music / "00.mp3", start_s=5, end_s=5)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +430,8 @@ def test_command_line(tmp_path: Path, library: Library, music: Path, monkeypatch
     commands = [
         ["texts", folder, song],
         ["similar", folder, song],
+        ["similar", folder, song, "--from", "0:05", "--to", "9"],
+        ["search", folder, "a piano", "--like", f"{song}@0-0:15", "--unlike", "drums"],
         ["caption", folder, song],
         ["info", folder],
         ["verify", folder],

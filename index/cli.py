@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index import render
-from index.query import Query, Song
 from retrieval.errors import DamagedLibraryError, LongplayError, SearchError
 
 if TYPE_CHECKING:

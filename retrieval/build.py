@@ -41,9 +41,13 @@ def build_net(
         head = start.config.captioner
         if head is not None:
             head = replace(extend_vocabulary(head, vocabulary(start.text)), timed=timed)
+        encoder = dict(start.config.encoder)
+        if settings["freeze"] is not None:
+            encoder["frozen"] = settings["freeze"]
         net = CoLLAP(
             replace(
                 start.config,
+                encoder=encoder,
                 pooling=fusion["pooling"],
                 dropout=fusion["dropout"],
                 captioner=head,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import make_net
 
+from retrieval.encoders.keys import KeyHearing
 from retrieval.encoders.mel import MelConfig, MelEncoder, degrade
 from retrieval.encoders.spectrum import FLOOR, GROUP, LOWEST_PITCH, Spectrum
 from retrieval.errors import ConfigError
@@ -29,7 +30,7 @@ def spectrum() -> Spectrum:
 @pytest.mark.parametrize("pitch", [38, 57, 69, 70, 100])
 def test_every_semitone_has_its_band(spectrum: Spectrum, pitch: int) -> None:
     picture = spectrum(tone(pitch))
-    assert picture.shape == (1, 96 + 9, 504)
+    assert picture.shape == (1, 96 + 18, 504)
     levels = spectrum.pitch(picture.float())
     assert levels.shape == (1, 63, 72)
     inner = levels[0, 4:-4]
@@ -52,7 +53,37 @@ def test_pitch_stands_beside_its_own_time(spectrum: Spectrum) -> None:
 
 
 def test_silence_is_the_floor(spectrum: Spectrum) -> None:
-    assert (spectrum(torch.zeros(1, 10 * RATE_HZ)) == FLOOR).all()
+    picture = spectrum(torch.zeros(1, 10 * RATE_HZ))
+    assert (picture[:, :105] == FLOOR).all()
+    assert (spectrum.profile(picture.float()) == 0).all()
+
+
+def test_the_profile_of_a_clip_is_in_every_stretch_of_it(spectrum: Spectrum) -> None:
+    sound = torch.cat([tone(60, 5.0), tone(67, 5.0)], dim=1)
+    picture = spectrum(sound).float()
+    profile = spectrum.profile(picture)
+    assert set(profile[0].topk(2).indices.tolist()) == {60 - LOWEST_PITCH, 67 - LOWEST_PITCH}
+    assert torch.equal(profile, spectrum.profile(picture[..., 20 * GROUP : 30 * GROUP]))
+    louder = spectrum.profile(picture + 0.3)
+    torch.testing.assert_close(louder, profile, atol=1e-5, rtol=0)
+
+
+def test_padding_leaves_the_shape_of_the_profile(spectrum: Spectrum) -> None:
+    padded = torch.cat([tone(60, 5.0), torch.zeros(1, 5 * RATE_HZ)], dim=1)
+    whole, half = (spectrum.profile(spectrum(x).float())[0] for x in (tone(60), padded))
+    assert torch.nn.functional.cosine_similarity(whole, half, dim=0) > 0.99
+
+
+def test_key_hearing_learns_one_key_for_all(spectrum: Spectrum) -> None:
+    torch.manual_seed(0)
+    key = KeyHearing(24)
+    profile = torch.randn(1, 72)
+    convolved: list[torch.Tensor] = []
+    key.leave.register_forward_pre_hook(lambda _, args: convolved.append(args[0]))
+    key(profile)
+    key(profile.unflatten(1, (6, 12)).roll(3, dims=2).flatten(1))
+    here, there = (x.unflatten(1, (-1, 12)) for x in convolved)
+    torch.testing.assert_close(here.roll(3, dims=2), there, atol=1e-5, rtol=1e-5)
 
 
 def test_louder_only_shifts_the_levels(spectrum: Spectrum) -> None:

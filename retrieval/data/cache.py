@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from retrieval.audio import file_sha256
 from retrieval.data.manifest import Song
 from retrieval.errors import AudioError, ManifestError
-from retrieval.inference import prepare_song
+from retrieval.inference import CHUNK_CLIPS, prepare_song
 from retrieval.model import CoLLAP
 
 
@@ -52,14 +52,17 @@ class CachedSong:
 class FeatureCache:
     """A folder of prepared songs, named by the audio file's content and by the encoder.
 
-    A file is written under another name and then renamed, so a reader never sees half of one.
+    A file is written under another name and then renamed, so a reader never sees half of one. A
+    frozen encoder reads the features of a song from the cache where they are, so that it decodes
+    no song that another run has decoded.
     """
 
     def __init__(self, folder: str | Path, net: CoLLAP):
         self.net = net
-        identity = json.dumps(net.audio.identity(), sort_keys=True)
-        self.digest = hashlib.sha256(identity.encode()).hexdigest()
-        self.folder = Path(folder).expanduser() / self.digest[:16]
+        root = Path(folder).expanduser()
+        identity = net.audio.identity()
+        features = {name: value for name, value in identity.items() if name != "weights"}
+        self.folder, self.features = (root / _digest(of)[:16] for of in (identity, features))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, song: Song) -> CachedSong:
@@ -70,24 +73,43 @@ class FeatureCache:
         """
         path = self.folder / f"{file_sha256(song.audio)}.safetensors"
         if not path.exists():
-            self._write(song.audio, path)
+            features = self.features / path.name
+            if self.net.audio.frozen and features.exists():
+                self._encode(features, path)
+            else:
+                self._prepare(song.audio, path)
         return _open(song, path)
 
-    def _write(self, audio: Path, path: Path) -> None:
+    def _prepare(self, audio: Path, path: Path) -> None:
+        prepared, filled, times, duration_s = prepare_song(self.net, audio)
+        found = {
+            "prepared": prepared,
+            "filled": filled,
+            "times": torch.from_numpy(np.ascontiguousarray(times)),
+            "duration_s": torch.tensor(duration_s, dtype=torch.float64),
+        }
+        self._write(found, path)
+
+    @torch.no_grad()
+    def _encode(self, features: Path, path: Path) -> None:
+        from safetensors.torch import load_file
+
+        found = load_file(features)
+        parts = found["prepared"].split(CHUNK_CLIPS)
+        found["prepared"] = torch.cat([self.net.audio.encode(part) for part in parts])
+        self._write(found, path)
+
+    def _write(self, found: dict[str, Tensor], path: Path) -> None:
         from safetensors.torch import save
 
-        prepared, filled, times, duration_s = prepare_song(self.net, audio)
-        data = save(
-            {
-                "prepared": prepared.contiguous(),
-                "filled": filled,
-                "times": torch.from_numpy(np.ascontiguousarray(times)),
-                "duration_s": torch.tensor(duration_s, dtype=torch.float64),
-            }
-        )
+        data = save({name: tensor.contiguous() for name, tensor in found.items()})
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_bytes(data)
         temporary.replace(path)
+
+
+def _digest(identity: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _open(song: Song, path: Path) -> CachedSong:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from retrieval.encoders.base import AudioEncoder
+from retrieval.encoders.keys import KeyHearing
 from retrieval.encoders.spectrum import FLOOR, GROUP, Spectrum
+from retrieval.encoders.weights import module_digest
 from retrieval.errors import ConfigError
 from retrieval.sequence import Block, relative_buckets
 
@@ -27,8 +29,9 @@ class MelConfig:
         n_fft: short analysis window in samples.
         hop: samples between analysis frames.
         pitch_fft: long analysis window in samples, which tells semitones apart.
-        pitch_bands: semitones from C2 upward; a multiple of 8.
-        widths: channels of the stem and of the three stages.
+        pitch_bands: semitones from C2 upward; a multiple of 24.
+        widths: channels of the stem and of the three stages. Not 64, 128 or 192: CPUs with bfloat16
+            tiles take many times longer for the gradient of such a convolution (torch 2.13).
         context_layers: transformer layers over the frames of a clip, which hear tempo and key.
         d_audio: width of a frame.
         dropout: on the frames.
@@ -43,7 +46,7 @@ class MelConfig:
     hop: int = 480
     pitch_fft: int = 8192
     pitch_bands: int = 72
-    widths: tuple[int, int, int, int] = (32, 64, 96, 160)
+    widths: tuple[int, int, int, int] = (32, 80, 112, 160)
     context_layers: int = 2
     d_audio: int = 256
     dropout: float = 0.1
@@ -53,8 +56,8 @@ class MelConfig:
     def __post_init__(self) -> None:
         if self.n_mels % 16:
             raise ConfigError(f"n_mels: got {self.n_mels}, expected a multiple of 16")
-        if self.pitch_bands % GROUP:
-            raise ConfigError(f"pitch_bands: got {self.pitch_bands}, expected a multiple of 8")
+        if self.pitch_bands % 24:  # whole octaves, in whole rows of GROUP
+            raise ConfigError(f"pitch_bands: got {self.pitch_bands}, expected a multiple of 24")
         if len(self.widths) != 4:
             raise ConfigError(f"widths: got {list(self.widths)}, expected four channel counts")
         if not 0.1 <= self.crop <= 1:
@@ -98,7 +101,7 @@ class FrameContext(nn.Module):
 
 
 class MelEncoder(AudioEncoder):
-    """Log-mel through four convolution stages, semitones beside it, a transformer over frames.
+    """Log-mel through convolution stages, semitones and key beside it, a transformer over frames.
 
     One vector every 160 ms. Normalisation is by group, never by batch, so a clip's frames do not
     depend on other clips. Frequency is folded into the channels at the end, so that register is
@@ -131,6 +134,7 @@ class MelEncoder(AudioEncoder):
             nn.GELU(),
             nn.Linear(config.d_audio, config.d_audio),
         )
+        self.key = KeyHearing(config.d_audio)
         self.norm = nn.LayerNorm(config.d_audio)
         self.dropout = nn.Dropout(config.dropout)
         self.context = FrameContext(config.d_audio, config.context_layers, config.dropout)
@@ -173,13 +177,19 @@ class MelEncoder(AudioEncoder):
         x = self.project(x.flatten(1, 2).transpose(1, 2))
         semitones = self.spectrum.pitch(features)
         x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
+        x = x + self.key(self.spectrum.profile(features))[:, None]
         return self.context(self.dropout(self.norm(x)))
 
     def identity(self) -> dict[str, object]:
-        """Front-end settings; trained weights live in the checkpoint."""
+        """Front-end settings, and a digest of frozen weights; others live in the checkpoint."""
         settings = asdict(self.config)
         names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
-        return {"name": "mel", **{name: settings[name] for name in names}}
+        # Raised when the front end gives other numbers, so that caches of the old ones are left.
+        version = 2
+        found = {"name": "mel", "version": version, **{name: settings[name] for name in names}}
+        if self.frozen:
+            found["weights"] = module_digest(self)
+        return found
 
 
 def degrade(prepared: Tensor, n_mels: int, generator: torch.Generator) -> Tensor:

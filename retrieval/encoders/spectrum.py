@@ -51,7 +51,8 @@ class Spectrum(nn.Module):
     A short window hears onsets and timbre, a long one tells semitones apart down to C2. Both are
     packed into one half-precision picture, so that a clip is one row of a cache: below the
     ``n_mels`` mel rows stand ``pitch_bands / GROUP`` rows in which every group of ``GROUP``
-    columns holds the ``pitch_bands`` semitone levels of that stretch.
+    columns holds the ``pitch_bands`` semitone levels of that stretch, and as many rows in which
+    every group holds the profile of the whole clip, so that any stretch of a clip tells its key.
 
     Args:
         sample_rate_hz: rate of the waveforms.
@@ -89,7 +90,7 @@ class Spectrum(nn.Module):
         self.pitch_window: Tensor
 
     def forward(self, clips: Tensor) -> Tensor:
-        """``[n, clip_samples]`` -> float16 ``[n, n_mels + pitch_bands / GROUP, GROUP * groups]``.
+        """``[n, clip_samples]`` -> float16 ``[n, n_mels + 2 * pitch_bands / GROUP, GROUP * groups]``.
 
         Rounded to float16 here, so that cached and fresh features are the same numbers (16-bit
         steps are below 0.02 dB there).
@@ -101,9 +102,16 @@ class Spectrum(nn.Module):
         mel = F.pad(mel, (0, groups * GROUP - frames), value=FLOOR)
         left = self.pitch_fft // 2 - GROUP * self.hop // 2  # centred on the middle of a group
         pitch = self._levels(clips, left, groups, GROUP * self.hop, "pitch")
-        rows = pitch.reshape(len(pitch), self.pitch_bands // GROUP, GROUP, groups)
-        packed = rows.transpose(2, 3).reshape(len(pitch), -1, groups * GROUP)
-        return torch.cat([mel, packed], dim=1).half()
+        # Against each stretch's own mean, so that loudness and padding only scale the profile.
+        profile = (pitch - pitch.mean(dim=1, keepdim=True)).mean(dim=2, keepdim=True)
+        profile = profile.expand(-1, -1, groups)
+        return torch.cat([mel, self._pack(pitch), self._pack(profile)], dim=1).half()
+
+    def _pack(self, bands: Tensor) -> Tensor:
+        """``[n, pitch_bands, groups]`` -> ``[n, pitch_bands / GROUP, GROUP * groups]``."""
+        n, _, groups = bands.shape
+        rows = bands.reshape(n, self.pitch_bands // GROUP, GROUP, groups)
+        return rows.transpose(2, 3).reshape(n, -1, groups * GROUP)
 
     def _levels(self, clips: Tensor, left: int, frames: int, hop: int, kind: str) -> Tensor:
         """``[n, bands, frames]``; frame k begins ``left`` samples before ``k * hop``."""
@@ -120,6 +128,15 @@ class Spectrum(nn.Module):
 
     def pitch(self, picture: Tensor) -> Tensor:
         """Semitone levels of packed clips, ``[n, groups, pitch_bands]``."""
+        return self._unpack(picture, self.n_mels)
+
+    def profile(self, picture: Tensor) -> Tensor:
+        """Semitone profile of each whole clip, mean 0: ``[n, pitch_bands]``."""
+        first = self._unpack(picture[..., :GROUP], self.n_mels + self.pitch_bands // GROUP)[:, 0]
+        return first - first.mean(dim=-1, keepdim=True)  # augmentation shifts all levels
+
+    def _unpack(self, picture: Tensor, first: int) -> Tensor:
         n, _, columns = picture.shape
-        rows = picture[:, self.n_mels :].reshape(n, -1, columns // GROUP, GROUP)
+        rows = picture[:, first : first + self.pitch_bands // GROUP]
+        rows = rows.reshape(n, -1, columns // GROUP, GROUP)
         return rows.transpose(1, 2).reshape(n, columns // GROUP, self.pitch_bands)

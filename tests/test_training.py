@@ -203,7 +203,8 @@ def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower:
     first = make_net(tower)
     folder = save_checkpoint(first, tmp_path / "c", {}, "")
     fusion = {"pooling": "attention", "dropout": 0.0}
-    net = build_net({"init": str(folder), "fusion": fusion}, lambda text: (3, 7, 80, 61), False)
+    words = lambda text: (3, 7, 80, 61)  # noqa: E731
+    net = build_net({"init": str(folder), "fusion": fusion, "freeze": None}, words, False)
     old, new = first.captioner, net.captioner
     assert old is not None
     assert new is not None
@@ -214,7 +215,29 @@ def test_fine_tuning_learns_the_words_of_its_own_captions(tmp_path: Path, tower:
     assert new.encode([7, 61], timed=False)[1:-1] == [old.encode([7], timed=False)[1], 62]
 
 
-@pytest.mark.parametrize("name", ["real", "pretrain", "default", "smoke"])
+def test_a_frozen_encoder_encodes_what_was_decoded_before(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_net(tower)
+    songs = list(read_manifest(write_songs(tmp_path, 2)))
+    cache_songs(songs, FeatureCache(tmp_path / "cache", first))
+    folder = save_checkpoint(first, tmp_path / "c", {}, "")
+    settings = {"init": str(folder), "fusion": {"pooling": "attention", "dropout": 0.0}}
+    nets = [build_net({**settings, "freeze": f}, lambda text: (7,)) for f in (None, True)]
+    moved, frozen = nets
+    assert not any(p.requires_grad for p in frozen.audio.parameters())
+    assert all(p.requires_grad for p in moved.audio.parameters())
+    fresh, _ = cache_songs(songs, FeatureCache(tmp_path / "other", frozen))
+    monkeypatch.setattr("retrieval.data.cache.prepare_song", None)  # decoding would fail now
+    kept, _ = cache_songs(songs, FeatureCache(tmp_path / "cache", frozen))
+    assert torch.equal(kept[0].prepared(), fresh[0].prepared())
+    assert kept[0].prepared().shape[-1] == frozen.audio.d_audio
+    with torch.no_grad():  # other weights, other frames: never those of another encoder
+        next(frozen.audio.parameters()).add_(1)
+    assert FeatureCache(tmp_path / "cache", frozen).folder != kept[0].path.parent
+
+
+@pytest.mark.parametrize("name", ["real", "pretrain", "whole", "default", "smoke"])
 def test_every_experiment_composes(name: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", [f"experiment={name}", "data.manifest=x.jsonl"])

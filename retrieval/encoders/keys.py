@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CHANNELS = 32
-#: Numbers a pitch class that the rest of the network sees. More let it learn songs by heart: with
-#: 32, keys of unseen composed songs were named right in 38 % of clips, with 2 in 51 %.
+#: Numbers a pitch class that the rest of the network sees; many would let it learn songs by heart.
 _KEPT = 4
 
 
@@ -43,5 +42,5 @@ class KeyHearing(nn.Module):
 
 
 def _around(x: Tensor) -> Tensor:
-    """Pitch classes ``[n, channels, 12]`` with those that follow round the circle, ``[..., 23]``."""
+    """Pitch classes ``[n, channels, 12]`` and round the circle again: ``[..., 23]``."""
     return F.pad(x, (0, 11), mode="circular")

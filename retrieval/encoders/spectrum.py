@@ -90,8 +90,9 @@ class Spectrum(nn.Module):
         self.pitch_window: Tensor
 
     def forward(self, clips: Tensor) -> Tensor:
-        """``[n, clip_samples]`` -> float16 ``[n, n_mels + 2 * pitch_bands / GROUP, GROUP * groups]``.
+        """``[n, clip_samples]`` -> float16 ``[n, rows, GROUP * groups]``.
 
+        There are ``n_mels + 2 * pitch_bands / GROUP`` rows.
         Rounded to float16 here, so that cached and fresh features are the same numbers (16-bit
         steps are below 0.02 dB there).
         """

@@ -203,8 +203,10 @@ def _own(net: CoLLAP) -> dict[str, Tensor]:
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
+    """What tells the published towers that a checkpoint does not hold."""
     parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
-    return {name: part.identity() for name, part in parts.items() if part.frozen}
+    outside = {name: p for name, p in parts.items() if p.frozen and hasattr(p, "tower")}
+    return {name: part.identity() for name, part in outside.items()}
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -232,6 +232,9 @@ def test_a_frozen_encoder_encodes_what_was_decoded_before(
     kept, _ = cache_songs(songs, FeatureCache(tmp_path / "cache", frozen))
     assert torch.equal(kept[0].prepared(), fresh[0].prepared())
     assert kept[0].prepared().shape[-1] == frozen.audio.d_audio
+    again = load_model(save_checkpoint(frozen, tmp_path / "f", {}, "")).net
+    for name, value in frozen.audio.state_dict().items():
+        assert torch.equal(value, again.audio.state_dict()[name]), name
     with torch.no_grad():  # other weights, other frames: never those of another encoder
         next(frozen.audio.parameters()).add_(1)
     assert FeatureCache(tmp_path / "cache", frozen).folder != kept[0].path.parent

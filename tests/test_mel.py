@@ -24,7 +24,7 @@ def tone(pitch: float, seconds: float = 10.0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def spectrum() -> Spectrum:
-    return Spectrum(RATE_HZ, 1024, 480, 96, 8192, 72)
+    return Spectrum(RATE_HZ, 1024, 480, 96, 8192, 72, profiled=True)
 
 
 @pytest.mark.parametrize("pitch", [38, 57, 69, 70, 100])

@@ -29,9 +29,10 @@ class MelConfig:
         n_fft: short analysis window in samples.
         hop: samples between analysis frames.
         pitch_fft: long analysis window in samples, which tells semitones apart.
-        pitch_bands: semitones from C2 upward; a multiple of 24.
+        pitch_bands: semitones from C2 upward; a multiple of 8, of 24 with ``key``.
         widths: channels of the stem and of the three stages. Not 64, 128 or 192: CPUs with bfloat16
             tiles take many times longer for the gradient of such a convolution (torch 2.13).
+        key: hear the key of a clip apart (:mod:`retrieval.encoders.keys`).
         context_layers: transformer layers over the frames of a clip, which hear tempo and key.
         d_audio: width of a frame.
         dropout: on the frames.
@@ -47,6 +48,7 @@ class MelConfig:
     pitch_fft: int = 8192
     pitch_bands: int = 72
     widths: tuple[int, int, int, int] = (32, 80, 112, 160)
+    key: bool = False
     context_layers: int = 2
     d_audio: int = 256
     dropout: float = 0.1
@@ -56,8 +58,11 @@ class MelConfig:
     def __post_init__(self) -> None:
         if self.n_mels % 16:
             raise ConfigError(f"n_mels: got {self.n_mels}, expected a multiple of 16")
-        if self.pitch_bands % 24:  # whole octaves, in whole rows of GROUP
-            raise ConfigError(f"pitch_bands: got {self.pitch_bands}, expected a multiple of 24")
+        multiple = 24 if self.key else GROUP  # whole octaves, in whole rows
+        if self.pitch_bands % multiple:
+            raise ConfigError(
+                f"pitch_bands: got {self.pitch_bands}, expected a multiple of {multiple}"
+            )
         if len(self.widths) != 4:
             raise ConfigError(f"widths: got {list(self.widths)}, expected four channel counts")
         if not 0.1 <= self.crop <= 1:
@@ -117,7 +122,7 @@ class MelEncoder(AudioEncoder):
         stem, one, two, three = config.widths
         self.spectrum = Spectrum(
             config.sample_rate_hz, config.n_fft, config.hop, config.n_mels, config.pitch_fft,
-            config.pitch_bands,
+            config.pitch_bands, config.key,
         )  # fmt: skip
         self.band_scale = nn.Parameter(torch.ones(config.n_mels, 1))
         self.band_shift = nn.Parameter(torch.zeros(config.n_mels, 1))
@@ -134,7 +139,7 @@ class MelEncoder(AudioEncoder):
             nn.GELU(),
             nn.Linear(config.d_audio, config.d_audio),
         )
-        self.key = KeyHearing(config.d_audio)
+        self.key = KeyHearing(config.d_audio) if config.key else None
         self.norm = nn.LayerNorm(config.d_audio)
         self.dropout = nn.Dropout(config.dropout)
         self.context = FrameContext(config.d_audio, config.context_layers, config.dropout)
@@ -177,16 +182,17 @@ class MelEncoder(AudioEncoder):
         x = self.project(x.flatten(1, 2).transpose(1, 2))
         semitones = self.spectrum.pitch(features)
         x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
-        x = x + self.key(self.spectrum.profile(features))[:, None]
+        if self.key is not None:
+            x = x + self.key(self.spectrum.profile(features))[:, None]
         return self.context(self.dropout(self.norm(x)))
 
     def identity(self) -> dict[str, object]:
         """Front-end settings, and a digest of frozen weights; others live in the checkpoint."""
         settings = asdict(self.config)
         names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
-        # Raised when the front end gives other numbers, so that caches of the old ones are left.
-        version = 2
-        found = {"name": "mel", "version": version, **{name: settings[name] for name in names}}
+        found = {"name": "mel", **{name: settings[name] for name in names}}
+        if self.config.key:
+            found["profiled"] = True
         if self.frozen:
             found["weights"] = module_digest(self)
         return found

@@ -230,14 +230,15 @@ class Library:
             rows = np.setdiff1d(rows, self._state.same_content(content))
         if not hybrid:
             ranking = self._rank(asked, k, rows, mode, budget, pooling)
-            return self._answer(asked, ranking.rows.tolist(), ranking)
+            return self._answer(asked, ranking.rows.tolist(), ranking, pooling)
+        words = query if isinstance(query, str) else query.words
         depth = max(100, 10 * k)
         ranking = self._rank(asked, depth, rows, mode, budget, pooling)
-        words = query if isinstance(query, str) else " ".join(p.text for p in query.parts)
         by_sound = self._state.song_ids[ranking.rows].tolist()
         by_words = [id for id, _ in self._by_words(words, rows, every=False)[:depth]]
         fused = fuse_ranks([by_sound, by_words])[:k]
-        return self._answer(asked, [self._state.row_of(id) for id, _ in fused], ranking)
+        chosen = [self._state.row_of(id) for id, _ in fused]
+        return self._answer(asked, chosen, ranking, pooling)
 
     def find(
         self, words: str, k: int = 10, where: str | None = None, *, params: Params = None
@@ -390,7 +391,9 @@ class Library:
             pooling=pooling,
         )
 
-    def _answer(self, query: QueryEmbedding, rows: Sequence[int], ranking: Ranking) -> Hits:
+    def _answer(
+        self, query: QueryEmbedding, rows: Sequence[int], ranking: Ranking, pooling: str
+    ) -> Hits:
         """Rows as hits, with their scores by sound and the moments in which they fit."""
         tau, state, hits = self._store.manifest.tau, self._state, []
         known = dict(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
@@ -399,7 +402,7 @@ class Library:
             moments = find_moments(query.passage_emb, clips, times, tau)
             score = known.get(row)
             if score is None:
-                score = pair_score(query.passage_emb, query.passage_weight, clips, tau)
+                score = pair_score(query.passage_emb, query.passage_weight, clips, tau, pooling)
             r = state.record(row)
             hits.append(Hit(r.id, r.path, r.title, score, r.duration_s, moments))
         return Hits(hits, ranking, query.passages)

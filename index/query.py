@@ -41,6 +41,11 @@ class Query:
     def __init__(self, parts: tuple[Part, ...]):
         self.parts = parts
 
+    @property
+    def words(self) -> str:
+        """The texts that are asked for, those of negative weight left out."""
+        return " ".join(part.text for part in self.parts if part.weight > 0)
+
     def __add__(self, other: Query) -> Query:
         return Query(self.parts + other.parts)
 

@@ -253,6 +253,10 @@ def test_hybrid_search_joins_two_rankings(tmp_path: Path, library: Library, musi
     known = {h.id: h.score for h in library.search(text, k=100)}
     assert all(h.score == known[h.id] for h in hits)
     assert main(["find", str(tmp_path / "music.lp"), "walking", "--json"]) == 0
+    without = library.search(Text("bass") - Text("guitar river"), k=2, hybrid=True)
+    assert "00" in [Path(h.path).stem for h in without]  # nothing is looked up for what is unwanted
+    with pytest.raises(SearchError, match="word"):
+        library.search(Song(music / "00.mp3"), hybrid=True)
 
 
 @pytest.mark.parametrize(

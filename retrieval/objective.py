@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from retrieval.data.batches import TrainBatch
 from retrieval.data.labels import LabelSet
+from retrieval.errors import ConfigError
 from retrieval.losses import (
     JointBatch,
     alignment_loss,
@@ -24,19 +25,25 @@ from retrieval.model import CoLLAP, SongState, TextState
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the losses beside the contrastive one; 0 leaves a loss out.
+    """Weights of the losses; 0 leaves a loss out, and what only it reads is not computed.
 
     Attributes:
+        contrastive: the fusion scores of true pairs against all others of the step.
         alignment: attention of a passage toward the section that it describes.
         caption: cross-entropy of the generator head.
         contrast: the true caption against the same with one fact made false.
         labels: naming what is heard in each clip.
     """
 
+    contrastive: float = 1.0
     alignment: float = 0.2
     caption: float = 0.2
     contrast: float = 0.5
     labels: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not any(asdict(self).values()):
+            raise ConfigError("losses: all weights are 0, expected at least one above")
 
 
 class Objective(nn.Module):
@@ -62,6 +69,22 @@ class Objective(nn.Module):
         """``total`` and its parts, scalars."""
         heard = batch.songs
         vectors = self.net.encode_clips(heard.prepared, heard.filled)
+        parts: dict[str, Tensor] = {}
+        if any(weight for name, weight in asdict(self.weights).items() if name != "labels"):
+            parts |= self._of_texts(batch, vectors)
+        if self.name_labels is not None:
+            with torch.autocast(vectors.device.type, enabled=False):
+                named = self.name_labels(vectors.float())
+                parts["labels"] = label_loss(named, batch.labels, self.labels)
+        if not parts:
+            raise ConfigError("losses: only labels count, but no training song has any")
+        weights = asdict(self.weights)
+        total = torch.stack([weights[name] * loss for name, loss in parts.items()]).sum()
+        return {"total": total, **parts}
+
+    def _of_texts(self, batch: TrainBatch, vectors: Tensor) -> dict[str, Tensor]:
+        """All losses that texts take part in."""
+        heard = batch.songs
         songs = self.net.contextualise(vectors, heard.clip_mask, heard.position, heard.place)
         texts = self.net.encode_texts([*batch.texts, *batch.contrast_texts])
         parts: dict[str, Tensor] = {}
@@ -74,12 +97,7 @@ class Objective(nn.Module):
             if self.weights.contrast and len(batch.contrast_song):
                 shuffled = self._shuffled(vectors, batch).float()
                 parts["contrast"] = self._contrast(batch, songs, shuffled, texts)
-            if self.name_labels is not None:
-                named = self.name_labels(vectors.float())
-                parts["labels"] = label_loss(named, batch.labels, self.labels)
-        weights = {"contrastive": 1.0, **asdict(self.weights)}
-        total = torch.stack([weights[name] * loss for name, loss in parts.items()]).sum()
-        return {"total": total, **parts}
+        return parts
 
     def _scores(self, batch: TrainBatch, songs: SongState, texts: TextState) -> dict[str, Tensor]:
         own = texts.part(slice(None, len(batch.texts)), batch.target.shape[1])
@@ -87,7 +105,9 @@ class Objective(nn.Module):
         joint = gather_batch(local)
         scores = self.net.score(joint.texts, joint.songs)
         same = same_pairs(joint.song_key, joint.text_key)
-        parts = {"contrastive": info_nce(scores, self.net.logit_scale, same)}
+        parts = {}
+        if self.weights.contrastive:
+            parts["contrastive"] = info_nce(scores, self.net.logit_scale, same)
         if self.weights.alignment:
             parts["alignment"] = alignment_loss(
                 joint.texts, joint.songs, joint.target, self.net.tau

@@ -154,6 +154,27 @@ def test_a_shuffled_song_is_never_in_its_own_order(tmp_path: Path, tower: Path) 
         assert (difference > 1e-4).all()
 
 
+def test_facts_alone_are_learned_without_texts(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs = [
+        cache.get(replace(s, labels=(Label("key", "C", 0, 3),)))
+        for s in read_manifest(write_songs(tmp_path, 3))
+    ]
+    batch = TrainSteps([Part(songs, 3)], net, 1, 0, labels=LABELS, extras=Extras(0, 0, 2, 0.0))[0]
+    monkeypatch.setattr(net, "encode_texts", None)  # would fail if it were called
+    losses = Objective(net, LossWeights(0, 0, 0, 0, 1.0), LABELS)(batch)
+    assert set(losses) == {"total", "labels"}
+    losses["total"].backward()
+    assert next(net.audio.parameters()).grad is not None
+    with pytest.raises(ConfigError, match="labels"):
+        Objective(net, LossWeights(0, 0, 0, 0, 1.0))(batch)
+    with pytest.raises(ConfigError, match="at least one"):
+        LossWeights(0, 0, 0, 0, 0)
+
+
 def test_tags_become_texts(tmp_path: Path, tower: Path) -> None:
     net = make_net(tower)
     cache = FeatureCache(tmp_path / "cache", net)

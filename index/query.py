@@ -117,7 +117,11 @@ def embed_query(query: str | Query, model: Embedder) -> QueryEmbedding:
     total = weights[weights > 0].sum()
     found = [_embed(part, model) for part in parts]
     return QueryEmbedding(
-        [passage for one in found for passage in one.passages],
+        [
+            _label(part, passage, len(parts) > 1)
+            for part, one in zip(parts, found, strict=True)
+            for passage in one.passages
+        ],
         np.concatenate([one.passage_emb for one in found]),
         np.concatenate(
             [w / total * one.passage_weight for w, one in zip(weights, found, strict=True)]
@@ -141,6 +145,12 @@ def _embed(part: Part, model: Embedder) -> QueryEmbedding:
     passages = [f"{start:.0f}-{end:.0f} s" for start, end in times[heard]]
     weight = np.full(len(passages), 1 / len(passages), np.float32)
     return QueryEmbedding(passages, song.clip_emb[heard], weight, (file_sha256(part.path),))
+
+
+def _label(part: Part, passage: str, several: bool) -> str:
+    """What stands for a row: in a sum the file too, and ``not`` before what is unwanted."""
+    name = f"{part.path.stem} {passage}" if part.path is not None and several else passage
+    return f"not: {name}" if part.weight < 0 else name
 
 
 def _name(part: Part) -> str:

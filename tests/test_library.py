@@ -176,6 +176,8 @@ def test_sums_and_differences_of_texts_and_songs(library: Library, music: Path) 
         assert [h.path for h in hits] == sorted(expected, key=lambda p: -expected[p])
         assert np.allclose([h.score for h in hits], sorted(expected.values(), reverse=True))
         assert hits.exact
+        assert hits.passages[:3] == ["a piano", "then strings", "00 0-10 s"]
+        assert hits.passages[-1] == "not: drums"
     plain = library.search("a piano", k=3)
     assert [h.score for h in library.search(2 * Text("a piano"), k=3)] == [h.score for h in plain]
     with pytest.raises(SearchError, match="above 0"):

@@ -48,7 +48,6 @@ class Hits(list[Hit]):
 
     def __init__(self, hits: Iterable[Hit], ranking: Ranking, passages: list[str]):
         super().__init__(hits)
-        self.ranking = ranking
         self.exact, self.bound_gap = ranking.exact, ranking.bound_gap
         self.scored = ranking.scored
         self.passages = passages

@@ -81,9 +81,12 @@ class Part:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """int64 ``[owners]``, rising. Format 1 had them in the lines alone."""
-        found = self.columns.get("id")
-        return found if found is not None else self._from_lines("id")
+        """int64 ``[owners]``, rising."""
+
+        def parse(row: int) -> int:
+            return self.lines.parse(row, lambda fields: int(fields["id"]))
+
+        return self._column_or("id", parse, lambda id: id)
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -97,11 +100,14 @@ class Part:
         """Rows of one owner."""
         return self.columns[name][self.offsets[owner] : self.offsets[owner + 1]]
 
-    def _from_lines(self, key: str) -> np.ndarray:
-        def read(row: dict[str, Any]) -> int:
-            return NO_SONG if row[key] is None else int(row[key])
-
-        return np.array([self.lines.parse(i, read) for i in range(len(self.lines))], np.int64)
+    def _column_or(
+        self, name: str, record: Callable[[int], R], value: Callable[[R], int | float]
+    ) -> np.ndarray:
+        """An array, or what the lines say: format 1 had it there alone."""
+        found = self.columns.get(name)
+        if found is not None:
+            return found
+        return np.array([value(record(row)) for row in range(len(self))])
 
 
 class SongPart(Part):
@@ -117,19 +123,12 @@ class SongPart(Part):
     @cached_property
     def durations_s(self) -> np.ndarray:
         """float64 ``[songs]``."""
-        found = self.columns.get("duration_s")
-        if found is not None:
-            return found
-        return np.array([self.record(i).duration_s for i in range(len(self))])
+        return self._column_or("duration_s", self.record, lambda record: record.duration_s)
 
     @cached_property
     def contents(self) -> np.ndarray:
         """int64 ``[songs]``, equal where the files' contents are equal."""
-        found = self.columns.get("content")
-        if found is not None:
-            return found
-        keys = [content_key(self.record(i).sha256) for i in range(len(self))]
-        return np.array(keys, np.int64)
+        return self._column_or("content", self.record, lambda r: content_key(r.sha256))
 
 
 class TextPart(Part):
@@ -145,16 +144,12 @@ class TextPart(Part):
     @cached_property
     def songs(self) -> np.ndarray:
         """int64 ``[texts]``, id of the song that each came with, or :data:`NO_SONG`."""
-        found = self.columns.get("song")
-        return found if found is not None else self._from_lines("song")
+        return self._column_or("song", self.record, lambda r: NO_SONG if r.song is None else r.song)
 
     @cached_property
     def keys(self) -> np.ndarray:
         """int64 ``[texts]``, equal where texts are equal."""
-        found = self.columns.get("key")
-        if found is not None:
-            return found
-        return np.array([text_key(self.record(i).text) for i in range(len(self))], np.int64)
+        return self._column_or("key", self.record, lambda record: text_key(record.text))
 
 
 class Segment:

@@ -125,6 +125,20 @@ def test_bounds_are_never_below_the_score_and_fast_scores_are_near() -> None:
         assert error <= rounding(24, 0.05, 40)
 
 
+def test_bounds_hold_where_a_passage_counts_against_a_song() -> None:
+    rng = np.random.default_rng(12)
+    for _ in range(150):
+        table = make_table(rng, "random", 15, 6)
+        q = unit_rows(rng, 3, 6)
+        w = np.array([1.0, -0.7, -0.4], np.float32)
+        scores = np.array([pair_score(q, w, table.rows(j), 0.05) for j in range(15)])
+        balls = make_balls(table, 4)
+        assert (song_bounds(q, w, balls) >= scores).all()
+        exact = search_songs(q, w, table, 0.05, 3)
+        certified = search_songs(q, w, table, 0.05, 3, mode="certified", balls=balls)
+        assert exact.rows.tolist() == certified.rows.tolist() == np.argsort(-scores)[:3].tolist()
+
+
 def test_certified_search_scores_few_songs_where_clips_are_alike_within_a_song() -> None:
     rng = np.random.default_rng(5)
     parts = []

@@ -72,7 +72,9 @@ def run(cfg: DictConfig) -> Path:
         any(caption.sections for song in lines for caption in song.captions),
     )
     collections = [load_songs(m, cfg.data.cache, net, show_progress=True) for m in manifests]
-    warm_passages(net, lines, cfg.data.cache, show_progress=True)
+    losses = make(cfg.losses)
+    if losses.reads_texts:
+        warm_passages(net, lines, cfg.data.cache, cfg.data.workers, show_progress=True)
     net.train()  # Lightning keeps the mode that it finds
     songs = [song for collection in collections for song in collection]
     parts = share_out(
@@ -113,12 +115,13 @@ def run(cfg: DictConfig) -> Path:
         make(cfg.data.augment),
         labels,
         make(cfg.data.extras),
+        texts=losses.reads_texts,
     )
     module = LitCoLLAP(
         net,
         make(cfg.optimizer),
         make(cfg.scheduler),
-        make(cfg.losses),
+        losses,
         val,
         cfg.seed,
         labels,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from retrieval.caption_format import format_caption
 from retrieval.captioner import CaptionerConfig
@@ -41,6 +43,8 @@ def build_net(
         head = start.config.captioner
         if head is not None:
             head = replace(extend_vocabulary(head, vocabulary(start.text)), timed=timed)
+        elif settings["captioner"]:
+            head = _new_head(settings["captioner"], vocabulary(start.text), timed)
         encoder = dict(start.config.encoder)
         if settings["freeze"] is not None:
             encoder["frozen"] = settings["freeze"]
@@ -50,6 +54,7 @@ def build_net(
                 encoder=encoder,
                 pooling=fusion["pooling"],
                 dropout=fusion["dropout"],
+                passage_reach=fusion["passage_reach"],
                 captioner=head,
             )
         )
@@ -58,10 +63,14 @@ def build_net(
     head = None
     if settings["captioner"]:
         words = vocabulary(build_text_encoder(settings["text"]))
-        head = CaptionerConfig(vocabulary=words, timed=timed, **settings["captioner"])
+        head = _new_head(settings["captioner"], words, timed)
     return CoLLAP(
         ModelConfig(encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion)
     )
+
+
+def _new_head(settings: Mapping[str, Any], words: tuple[int, ...], timed: bool) -> CaptionerConfig:
+    return CaptionerConfig(vocabulary=words, timed=timed, **settings)
 
 
 def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> CaptionerConfig:
@@ -71,13 +80,12 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 
 
 def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
-    """Copy all weights; words that only the target knows keep their random start."""
-    state = source.state_dict()
+    """Copy all weights; a generator head or words that only the target has start at random."""
+    state = target.state_dict() | source.state_dict()
     name = "captioner.word.weight"
-    if name in state:
-        known = state[name]
+    if name in source.state_dict():
         grown = target.state_dict()[name].clone()
-        grown[: len(known)] = known
+        grown[: len(state[name])] = state[name]
         state[name] = grown
     target.load_state_dict(state)
 
@@ -102,19 +110,35 @@ def manifest_list(given: str | Iterable[str]) -> list[str]:
 
 
 def warm_passages(
-    net: CoLLAP, songs: Iterable[Song], cache: str | Path, show_progress: bool = False
+    net: CoLLAP,
+    songs: Sequence[Song],
+    cache: str | Path,
+    workers: int = 0,
+    show_progress: bool = False,
 ) -> None:
-    """See :func:`retrieval.data.text_cache.warm_texts`, with a progress bar."""
+    """See :func:`retrieval.data.text_cache.warm_texts`: on a GPU where there is one, with a bar.
+
+    Args:
+        net: its text tower; it is back on its device afterwards.
+        songs: whose captions training reads.
+        cache: folder of the vectors.
+        workers: processes that divide the captions into passages.
+        show_progress: draw the bar.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
+    home = net.log_tau.device
     with Progress(console=Console(stderr=True), disable=not show_progress) as progress:
         task = progress.add_task("reading texts", total=None)
 
         def on_passages(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        warm_texts(net, training_passages(net, songs), cache, on_passages)
+        passages = training_passages(net, songs, workers)
+        net.text.to("cuda" if torch.cuda.is_available() else home)
+        warm_texts(net, passages, cache, on_passages)
+        net.text.to(home)
 
 
 def load_songs(

@@ -40,6 +40,8 @@ class ModelConfig:
         word_layers: layers over the words of a passage (:mod:`retrieval.words`); 0 for none.
         heads: attention heads of both.
         dropout: in both.
+        passage_reach: how far a passage's weight may be from the others': by at most
+            ``exp(2 * passage_reach)``; None sets no limit.
         tau: initial temperature of the clip attention.
         pooling: the score that the model is trained and asked with; all but ``attention`` are
             baselines.
@@ -55,6 +57,7 @@ class ModelConfig:
     word_layers: int = 2
     heads: int = 4
     dropout: float = 0.1
+    passage_reach: float | None = None
     tau: float = 0.1
     pooling: str = "attention"
     captioner: CaptionerConfig | None = None
@@ -64,6 +67,8 @@ class ModelConfig:
             raise ConfigError(f"pooling: got {self.pooling!r}, expected one of {POOLINGS}")
         if self.dim < 1 or self.dim % self.heads:
             raise ConfigError(f"dim: got {self.dim}, expected a multiple of heads ({self.heads})")
+        if self.passage_reach is not None and self.passage_reach <= 0:
+            raise ConfigError(f"passage_reach: got {self.passage_reach}, expected above 0")
         if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:
             raise ConfigError(f"tau: got {self.tau}, expected {TAU_RANGE[0]} to {TAU_RANGE[1]}")
 
@@ -206,6 +211,9 @@ class CoLLAP(nn.Module):
         place = torch.stack([index, index + 1], dim=-1) / counts[:, None, None]
         state = self.passages(padded, mask, index, place)
         logit = self.passage_logit(state).squeeze(-1)
+        reach = self.config.passage_reach
+        if reach is not None:
+            logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         return TextState(F.normalize(state, dim=-1), mask, weight)
 

@@ -45,6 +45,11 @@ class LossWeights:
         if not any(asdict(self).values()):
             raise ConfigError("losses: all weights are 0, expected at least one above")
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether any loss but that of the labels counts."""
+        return any(weight for name, weight in asdict(self).items() if name != "labels")
+
 
 class Objective(nn.Module):
     """A model and all its losses.
@@ -68,9 +73,10 @@ class Objective(nn.Module):
     def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
         """``total`` and its parts, scalars."""
         heard = batch.songs
-        vectors = self.net.encode_clips(heard.prepared, heard.filled)
+        song = heard.clip_mask.nonzero()[:, 0]
+        vectors = self.net.encode_clips(*self.net.audio.vary(heard.prepared, heard.filled, song))
         parts: dict[str, Tensor] = {}
-        if any(weight for name, weight in asdict(self.weights).items() if name != "labels"):
+        if self.weights.reads_texts:
             parts |= self._of_texts(batch, vectors)
         if self.name_labels is not None:
             with torch.autocast(vectors.device.type, enabled=False):

@@ -73,6 +73,17 @@ def test_the_same_corpus_whatever_the_number_of_workers(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+def test_the_held_out_songs_alone_are_those_of_the_whole_corpus(tmp_path: Path) -> None:
+    shares = {"val": 0.2, "test": 0.4}
+    whole = make_corpus(ToneSource(), Recipe(tmp_path / "whole", **shares))
+    part = make_corpus(ToneSource(), Recipe(tmp_path / "part", splits=("test",), **shares))
+    wanted = [song.id for song in read_manifest(whole.manifest) if song.split == "test"]
+    assert [song.id for song in read_manifest(part.manifest)] == wanted
+    assert 0 < len(wanted) < whole.songs
+    with pytest.raises(ConfigError, match="splits"):
+        Recipe(tmp_path, splits=("tests",))
+
+
 def test_no_text_is_used_for_two_songs(tmp_path: Path) -> None:
     report = make_corpus(ToneSource(), Recipe(tmp_path))
     texts = [c.text for song in read_manifest(report.manifest) for c in song.captions]

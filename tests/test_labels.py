@@ -206,6 +206,7 @@ def test_warmed_passages_are_close_to_the_towers_own(tmp_path: Path, tower: Path
     songs = read_manifest(write_songs(tmp_path, 6))
     passages = training_passages(net, songs)
     assert len(passages) == len(set(passages)) > 3
+    assert training_passages(net, songs, workers=2) == passages
     warm_texts(net, passages, tmp_path / "cache")
     for passage in passages:
         a, b = (torch.nn.functional.normalize(n.text([passage])[0], dim=0) for n in (net, other))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.errors import ConfigError, EncoderError, TextError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.inference import LongplayModel, prepare_song
-from retrieval.model import SongBatch, song_places
+from retrieval.model import CoLLAP, SongBatch, song_places
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,17 @@ def test_texts_alone_and_in_a_batch(model: LongplayModel) -> None:
         assert (state.passage_weight[i, count:] == 0).all()
     with pytest.raises(TextError):
         model.embed_text(" \n")
+
+
+def test_the_weights_of_passages_keep_their_reach(tower: Path) -> None:
+    net = CoLLAP(replace(make_net(tower).config, passage_reach=1.0)).eval()
+    texts = [["a quiet piano", "loud drums"]]
+    with torch.no_grad():
+        quiet, loud = net.encode_texts(texts).passage_emb[0]
+        net.passage_logit.weight.copy_(1e4 * (quiet - loud))
+        weight = net.encode_texts(texts).passage_weight[0]
+    assert weight.sum() == pytest.approx(1)
+    assert float(weight[0] / weight[1]) == pytest.approx(math.exp(2), rel=1e-3)
 
 
 def test_order_changes_the_score(model: LongplayModel, songs: list[Path]) -> None:

@@ -89,6 +89,7 @@ class _Sample:
 
 
 _AS_IT_IS = Augment()
+_NO_TEXT = TextView([""], torch.zeros(1, 1), None)
 
 
 class TrainSteps(Dataset[TrainBatch]):
@@ -96,7 +97,7 @@ class TrainSteps(Dataset[TrainBatch]):
 
     Args:
         parts: collections of usable training songs, and how many of a step come from each.
-        net: for its tokenizer and its augmentation; its weights are not read.
+        net: for its tokenizer; its weights are not read.
         train_clips: most clips that a step reads of a song, spread over its whole length.
         seed: of everything.
         rank: number of this process.
@@ -104,6 +105,7 @@ class TrainSteps(Dataset[TrainBatch]):
         augment: how often a song is seen otherwise than whole and in order.
         labels: what is asked of clips.
         extras: captions to write and to tell apart.
+        texts: False where no loss reads texts: each song's is then one empty passage.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class TrainSteps(Dataset[TrainBatch]):
         augment: Augment = _AS_IT_IS,
         labels: LabelSet | None = None,
         extras: Extras = Extras(),
+        texts: bool = True,
     ):
         self.order = SongOrder(parts, seed)
         self.songs = [song for part in parts for song in part.songs]
@@ -126,7 +129,7 @@ class TrainSteps(Dataset[TrainBatch]):
             )
         self.net, self.train_clips, self.seed = net, train_clips, seed
         self.rank, self.world, self.augment = rank, world, augment
-        self.labels, self.extras = labels or LabelSet(()), extras
+        self.labels, self.extras, self.texts = labels or LabelSet(()), extras, texts
         self._split = cache(net.split)  # the same captions come again every round
 
     def __getitem__(self, step: int) -> TrainBatch:
@@ -142,20 +145,23 @@ class TrainSteps(Dataset[TrainBatch]):
         song = draw_view(cached.times.numpy(), cached.duration_s, captions, self.augment, rng)
         position = pick_clips(len(song.clips), self.train_clips, rng)
         times = torch.from_numpy(song.times_s[position])
-        tags = cached.song.tags if rng.random() < self.extras.tags else ()
-        text = random_view(song.captions, self._split, times, rng, tags=tags)
-        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        text = _NO_TEXT if not self.texts else self._text(cached.song.tags, song, times, rng)
         clips = song.clips[position].tolist()
-        prepared = self.net.audio.augment(cached.prepared(clips), generator)
         return _Sample(
-            cached.song.id, prepared, cached.filled[clips], position,
+            cached.song.id, cached.prepared(clips), cached.filled[clips], position,
             song_places(times, song.duration_s), text, song,
             self.labels.target(cached.song, cached.times[clips]),
         )  # fmt: skip
 
+    def _text(
+        self, tags: Sequence[str], song: SongView, times: Tensor, rng: np.random.Generator
+    ) -> TextView:
+        chosen = tags if rng.random() < self.extras.tags else ()
+        return random_view(song.captions, self._split, times, rng, tags=chosen)
+
     def _collate(self, samples: list[_Sample], step: int) -> TrainBatch:
         passages = max(len(s.text.passages) for s in samples)
-        songs = self._song_batch(samples, step)
+        songs = self._song_batch(samples)
         target = torch.zeros(len(samples), passages, songs.clip_mask.shape[1])
         for i, sample in enumerate(samples):
             target[i, : len(sample.text.passages), : len(sample.position)] = sample.text.target
@@ -176,7 +182,7 @@ class TrainSteps(Dataset[TrainBatch]):
             torch.cat([s.labels for s in samples]),
         )
 
-    def _song_batch(self, samples: list[_Sample], step: int) -> SongBatch:
+    def _song_batch(self, samples: list[_Sample]) -> SongBatch:
         n, clips = len(samples), max(len(s.position) for s in samples)
         mask = torch.zeros(n, clips, dtype=torch.bool)
         position = torch.zeros(n, clips, dtype=torch.int64)
@@ -186,13 +192,8 @@ class TrainSteps(Dataset[TrainBatch]):
             mask[i, :heard] = True
             position[i, :heard] = torch.from_numpy(sample.position)
             place[i, :heard] = sample.place
-        generator = torch.Generator().manual_seed((self.seed << 32) + step * self.world + self.rank)
-        prepared, filled = self.net.audio.shorten(
-            torch.cat([s.prepared for s in samples]),
-            torch.cat([s.filled for s in samples]),
-            generator,
-        )
-        return SongBatch(prepared, filled, mask, position, place)
+        prepared = torch.cat([s.prepared for s in samples])
+        return SongBatch(prepared, torch.cat([s.filled for s in samples]), mask, position, place)
 
     def _contrasts(
         self, samples: list[_Sample], rng: np.random.Generator

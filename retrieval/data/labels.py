@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,19 +72,23 @@ class LabelSet:
             float ``[clips, labels]``, 0..1; NaN in all columns of a kind of which the song has no
             label, since nobody knows.
         """
-        target = torch.full((len(clip_times), len(self)), torch.nan)
         known = {label.kind for label in song.labels}
-        for (kind, _), column in self._column.items():
-            if kind in known:
-                target[:, column] = 0.0
-        length = (clip_times[:, 1] - clip_times[:, 0]).clamp(min=1e-6)
-        for label in song.labels:
-            column_ = self._column.get((label.kind, label.name))
-            if column_ is not None:
-                end = clip_times[:, 1].clamp(max=label.end_s)
-                shared = (end - clip_times[:, 0].clamp(min=label.start_s)).clamp(min=0)
-                target[:, column_] += (shared / length).float()
-        return target.clamp(max=1.0)
+        unknown = [k.kind not in known for k in self.kinds for _ in k.names]
+        told = [
+            (column, label.start_s, label.end_s)
+            for label in song.labels
+            if (column := self._column.get((label.kind, label.name))) is not None
+        ]
+        times = clip_times.numpy()
+        target = np.zeros((len(times), len(self)), dtype=np.float32)
+        if told:
+            columns, start_s, end_s = np.array(told).T
+            end = np.minimum(times[:, 1:], end_s)
+            shared = np.clip(end - np.maximum(times[:, :1], start_s), 0, None)
+            length = np.clip(times[:, 1:] - times[:, :1], 1e-6, None)
+            np.add.at(target.T, columns.astype(np.int64), (shared / length).T)
+        target[:, unknown] = np.nan
+        return torch.from_numpy(target).clamp(max=1.0)
 
 
 def _overlapping_kinds(song: Song) -> set[str]:

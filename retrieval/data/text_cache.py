@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from retrieval.data.manifest import Song
 from retrieval.model import CoLLAP
@@ -17,11 +19,26 @@ from retrieval.model import CoLLAP
 _BATCH_TOKENS = 4096
 
 
-def training_passages(net: CoLLAP, songs: Iterable[Song]) -> list[str]:
-    """All passages of the captions of songs and of their false versions, each once."""
+def training_passages(net: CoLLAP, songs: Sequence[Song], workers: int = 0) -> list[str]:
+    """All passages of the captions of songs and of their false versions, each once.
+
+    Args:
+        net: divides texts.
+        songs: any.
+        workers: processes that share the songs; 0 for none beside this one.
+    """
+    each: DataLoader[list[str]] = DataLoader(
+        songs,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=partial(_passages, net),
+    )
+    return list(dict.fromkeys(passage for passages in each for passage in passages))
+
+
+def _passages(net: CoLLAP, song: Song) -> list[str]:
     texts = dict.fromkeys(
         text
-        for song in songs
         for caption in song.captions
         for text in (caption.text, *(negative.text for negative in caption.negatives))
     )

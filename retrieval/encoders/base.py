@@ -49,14 +49,17 @@ class AudioEncoder(nn.Module, ABC):
         features = self.front_end(clips)
         return self.encode(features) if self.frozen else features
 
-    def augment(self, prepared: Tensor, generator: torch.Generator) -> Tensor:
-        """A random variant of prepared clips, for training; the same clips by default."""
-        return prepared
+    def vary(self, prepared: Tensor, filled: Tensor, song: Tensor) -> tuple[Tensor, Tensor]:
+        """A random variant of prepared clips, for training; the same clips by default.
 
-    def shorten(
-        self, prepared: Tensor, filled: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """A part of each clip and how much of that is sound, for training; all by default."""
+        Args:
+            prepared: ``[n, ...]``.
+            filled: ``[n]``, how much of each clip is sound.
+            song: int64 ``[n]``, rising from 0: the song of each clip.
+
+        Returns:
+            Prepared clips and how much of each is sound; drawn from torch's generators.
+        """
         return prepared, filled
 
     def forward(self, prepared: Tensor) -> Tensor:

@@ -30,8 +30,10 @@ class MelConfig:
         hop: samples between analysis frames.
         pitch_fft: long analysis window in samples, which tells semitones apart.
         pitch_bands: semitones from C2 upward; a multiple of 8, of 24 with ``key``.
-        widths: channels of the stem and of the three stages. Not 64, 128 or 192: CPUs with bfloat16
-            tiles take many times longer for the gradient of such a convolution (torch 2.13).
+        widths: channels of the stem and of the three stages. As input not 64, 128 or 192: CPUs
+            with bfloat16 tiles take many times longer for the gradient of such a convolution
+            (torch 2.13).
+        blocks: residual convolutions of each stage.
         key: hear the key of a clip apart (:mod:`retrieval.encoders.keys`).
         context_layers: transformer layers over the frames of a clip, which hear tempo and key.
         d_audio: width of a frame.
@@ -48,6 +50,7 @@ class MelConfig:
     pitch_fft: int = 8192
     pitch_bands: int = 72
     widths: tuple[int, int, int, int] = (32, 80, 112, 160)
+    blocks: tuple[int, int, int] = (1, 1, 1)
     key: bool = False
     context_layers: int = 2
     d_audio: int = 256
@@ -67,23 +70,39 @@ class MelConfig:
             raise ConfigError(f"widths: got {list(self.widths)}, expected four channel counts")
         if not 0.1 <= self.crop <= 1:
             raise ConfigError(f"crop: got {self.crop}, expected 0.1 to 1")
+        if len(self.blocks) != 3 or min(self.blocks) < 1:
+            raise ConfigError(f"blocks: got {list(self.blocks)}, expected three counts from 1")
         object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+
+
+class ResidualBlock(nn.Module):
+    """A convolution beside the identity: ``[n, channels, f, t]`` -> the same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block."""
+        return F.gelu(x + self.norm(self.conv(x)))
 
 
 class ResidualStage(nn.Module):
-    """Halve the resolution, then a residual convolution: ``[n, a, f, t]`` -> ``[n, b, f2, t2]``."""
+    """Halve the resolution, then residual convolutions: ``[n, a, f, t]`` -> ``[n, b, f2, t2]``."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int]):
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: tuple[int, int], blocks: int = 1
+    ):
         super().__init__()
         self.down = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(8, channels_out)
-        self.conv = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.norm = nn.GroupNorm(8, channels_out)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels_out) for _ in range(blocks)))
 
     def forward(self, x: Tensor) -> Tensor:
         """One stage."""
-        x = F.gelu(self.norm1(self.down(x)))
-        return F.gelu(x + self.norm2(self.conv(x)))
+        return self.blocks(F.gelu(self.norm(self.down(x))))
 
 
 class FrameContext(nn.Module):
@@ -122,16 +141,16 @@ class MelEncoder(AudioEncoder):
         stem, one, two, three = config.widths
         self.spectrum = Spectrum(
             config.sample_rate_hz, config.n_fft, config.hop, config.n_mels, config.pitch_fft,
-            config.pitch_bands, config.key,
+            config.pitch_bands,
         )  # fmt: skip
         self.band_scale = nn.Parameter(torch.ones(config.n_mels, 1))
         self.band_shift = nn.Parameter(torch.zeros(config.n_mels, 1))
         self.stem = nn.Conv2d(1, stem, 5, stride=2, padding=2, bias=False)
         self.stem_norm = nn.GroupNorm(8, stem)
         self.stages = nn.Sequential(
-            ResidualStage(stem, one, (2, 2)),
-            ResidualStage(one, two, (2, 2)),
-            ResidualStage(two, three, (2, 1)),
+            ResidualStage(stem, one, (2, 2), config.blocks[0]),
+            ResidualStage(one, two, (2, 2), config.blocks[1]),
+            ResidualStage(two, three, (2, 1), config.blocks[2]),
         )
         self.project = nn.Linear(three * config.n_mels // 16, config.d_audio)
         self.pitch = nn.Sequential(
@@ -152,25 +171,12 @@ class MelEncoder(AudioEncoder):
         """See :class:`retrieval.encoders.spectrum.Spectrum`; float16 ``[n, rows, columns]``."""
         return self.spectrum(clips)
 
-    def augment(self, prepared: Tensor, generator: torch.Generator) -> Tensor:
-        """The same clips as another recording might have them; see :func:`degrade`."""
-        return prepared if self.frozen else degrade(prepared, self.config.n_mels, generator)
-
-    def shorten(
-        self, prepared: Tensor, filled: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """A random stretch of each clip, all of one length; padded clips keep their beginning."""
-        groups = prepared.shape[-1] // GROUP
-        kept = max(round(groups * self.config.crop), 1)
-        if self.frozen or kept == groups:
+    def vary(self, prepared: Tensor, filled: Tensor, song: Tensor) -> tuple[Tensor, Tensor]:
+        """A random stretch of each clip, as another recording might have it."""
+        if self.frozen:
             return prepared, filled
-        start = torch.randint(groups - kept + 1, (len(prepared),), generator=generator)
-        start = torch.where(filled < 1, 0, start) * GROUP
-        parts = [
-            clip[:, begin : begin + kept * GROUP]
-            for clip, begin in zip(prepared, start.tolist(), strict=True)
-        ]
-        return torch.stack(parts), (filled * groups / kept).clamp(max=1)
+        prepared, filled = take_stretch(prepared, filled, self.config.crop)
+        return degrade(prepared, song, self.config.n_mels), filled
 
     def encode(self, features: Tensor) -> Tensor:
         """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""
@@ -183,7 +189,7 @@ class MelEncoder(AudioEncoder):
         semitones = self.spectrum.pitch(features)
         x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
         if self.key is not None:
-            x = x + self.key(self.spectrum.profile(features))[:, None]
+            x = x + self.key(semitones)[:, None]
         return self.context(self.dropout(self.norm(x)))
 
     def identity(self) -> dict[str, object]:
@@ -191,46 +197,71 @@ class MelEncoder(AudioEncoder):
         settings = asdict(self.config)
         names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
         found = {"name": "mel", **{name: settings[name] for name in names}}
-        if self.config.key:
-            found["profiled"] = True
         if self.frozen:
             found["weights"] = module_digest(self)
         return found
 
 
-def degrade(prepared: Tensor, n_mels: int, generator: torch.Generator) -> Tensor:
-    """A song's clips as a poorer recording would have them: the same change for all its clips.
+def take_stretch(prepared: Tensor, filled: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """A random stretch of each clip, all of one length; padded clips keep their beginning.
+
+    Args:
+        prepared: ``[n, rows, columns]`` of :class:`~retrieval.encoders.spectrum.Spectrum`.
+        filled: ``[n]``, how much of each clip is sound.
+        share: length of the stretches, of a clip.
+
+    Returns:
+        ``[n, rows, fewer columns]`` and how much of each stretch is sound.
+    """
+    groups = prepared.shape[-1] // GROUP
+    kept = max(round(groups * share), 1)
+    if kept == groups:
+        return prepared, filled
+    start = torch.randint(groups - kept + 1, (len(prepared),), device=prepared.device)
+    start = torch.where(filled < 1, 0, start) * GROUP
+    columns = start[:, None] + torch.arange(kept * GROUP, device=prepared.device)
+    columns = columns[:, None, :].expand(-1, prepared.shape[1], -1)
+    return prepared.gather(2, columns), (filled * groups / kept).clamp(max=1)
+
+
+def degrade(prepared: Tensor, song: Tensor, n_mels: int) -> Tensor:
+    """Songs as poorer recordings would have them: the same change for all clips of a song.
 
     Louder or softer by up to 12 dB; for a third of the songs a tilt of the spectrum by up to
     9 dB, for a fifth noise, for a fifth a low-pass; then, clip by clip, two bands and two
     stretches left out (SpecAugment, arXiv 1904.08779, with masks of up to an eighth of the bands
-    and a tenth of the time).
+    and a tenth of the time). Chance is drawn from torch's generator of the clips' device.
 
     Args:
         prepared: ``[n, rows, columns]`` of :class:`~retrieval.encoders.spectrum.Spectrum`.
+        song: int64 ``[n]``, rising from 0: the song of each clip.
         n_mels: how many of the rows are mel bands.
-        generator: source of all chance.
     """
-
-    def chance() -> float:
-        return torch.rand(1, generator=generator).item()
-
+    device = prepared.device
+    chance = torch.rand(int(song[-1]) + 1, 7, device=device)[song]
     x = prepared.float()
     mel = x[:, :n_mels]
-    if chance() < 0.33:
-        tilt_db = 18 * chance() - 9
-        mel += (torch.linspace(-0.5, 0.5, n_mels) * tilt_db / 20)[:, None]
-    if chance() < 0.2:
-        noise = FLOOR + 1.2 * chance() + 0.2 * torch.rand(mel.shape, generator=generator)
-        mel.copy_(torch.log10(10 ** (2 * mel) + 10 ** (2 * noise)) / 2)
-    if chance() < 0.2:
-        kept = int(n_mels * (0.45 + 0.5 * chance()))
-        mel[:, kept:] = FLOOR
-    x += (24 * chance() - 12) / 20
-    for clip in mel:
-        for axis, size, longest in ((0, n_mels, n_mels // 8), (1, x.shape[2], x.shape[2] // 10)):
-            for _ in range(2):
-                width = int(torch.randint(longest + 1, (1,), generator=generator))
-                start = int(torch.randint(size - width + 1, (1,), generator=generator))
-                clip.narrow(axis, start, width).zero_()
+    tilt_db = (chance[:, 0] < 0.33) * (18 * chance[:, 1] - 9)
+    slope = torch.linspace(-0.5, 0.5, n_mels, device=device)
+    mel += (slope * tilt_db[:, None] / 20)[:, :, None]
+    noisy = torch.nonzero(chance[:, 2] < 0.2)[:, 0]
+    level = FLOOR + 1.2 * chance[noisy, 3]
+    noise = level[:, None, None] + 0.2 * torch.rand(mel[noisy].shape, device=device)
+    mel[noisy] = torch.log10(10 ** (2 * mel[noisy]) + 10 ** (2 * noise)) / 2
+    kept = n_mels * torch.where(chance[:, 4] < 0.2, 0.45 + 0.5 * chance[:, 5], 1.0)
+    lost = torch.arange(n_mels, device=device) >= kept[:, None]
+    mel.masked_fill_(lost[:, :, None], FLOOR)
+    x += ((24 * chance[:, 6] - 12) / 20)[:, None, None]
+    for _ in range(2):
+        mel.masked_fill_(_stretches(len(x), n_mels, n_mels // 8, device)[:, :, None], 0.0)
+        columns = x.shape[2]
+        mel.masked_fill_(_stretches(len(x), columns, columns // 10, device)[:, None, :], 0.0)
     return x.clamp_(min=FLOOR).half()
+
+
+def _stretches(n: int, size: int, longest: int, device: torch.device) -> Tensor:
+    """Bool ``[n, size]``: in each row one random stretch of at most ``longest`` is True."""
+    width = torch.randint(longest + 1, (n, 1), device=device)
+    start = (torch.rand(n, 1, device=device) * (size - width + 1)).long()
+    index = torch.arange(size, device=device)
+    return (index >= start) & (index < start + width)

@@ -51,8 +51,7 @@ class Spectrum(nn.Module):
     A short window hears onsets and timbre, a long one tells semitones apart down to C2. Both are
     packed into one half-precision picture, so that a clip is one row of a cache: below the
     ``n_mels`` mel rows stand ``pitch_bands / GROUP`` rows in which every group of ``GROUP``
-    columns holds the ``pitch_bands`` semitone levels of that stretch. If asked for, in as many rows
-    below every group holds the profile of the whole clip, so that any stretch of it tells its key.
+    columns holds the ``pitch_bands`` semitone levels of that stretch.
 
     Args:
         sample_rate_hz: rate of the waveforms.
@@ -61,7 +60,6 @@ class Spectrum(nn.Module):
         n_mels: mel bands.
         pitch_fft: long window in samples.
         pitch_bands: semitones; a multiple of ``GROUP``.
-        profiled: whether the profile of the whole clip is packed as well.
     """
 
     def __init__(
@@ -72,10 +70,8 @@ class Spectrum(nn.Module):
         n_mels: int,
         pitch_fft: int,
         pitch_bands: int,
-        profiled: bool = False,
     ):
         super().__init__()
-        self.profiled = profiled
         self.n_fft, self.hop, self.n_mels = n_fft, hop, n_mels
         self.pitch_fft, self.pitch_bands = pitch_fft, pitch_bands
         tables = {
@@ -95,8 +91,7 @@ class Spectrum(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """``[n, clip_samples]`` -> float16 ``[n, rows, GROUP * groups]``.
 
-        There are ``n_mels + pitch_bands / GROUP`` rows, and ``pitch_bands / GROUP`` more with the
-        profile.
+        There are ``n_mels + pitch_bands / GROUP`` rows.
         Rounded to float16 here, so that cached and fresh features are the same numbers (16-bit
         steps are below 0.02 dB there).
         """
@@ -107,12 +102,7 @@ class Spectrum(nn.Module):
         mel = F.pad(mel, (0, groups * GROUP - frames), value=FLOOR)
         left = self.pitch_fft // 2 - GROUP * self.hop // 2  # centred on the middle of a group
         pitch = self._levels(clips, left, groups, GROUP * self.hop, "pitch")
-        rows = [mel, self._pack(pitch)]
-        if self.profiled:
-            # Against each stretch's own mean, so that loudness and padding only scale the profile.
-            profile = (pitch - pitch.mean(dim=1, keepdim=True)).mean(dim=2, keepdim=True)
-            rows.append(self._pack(profile.expand(-1, -1, groups)))
-        return torch.cat(rows, dim=1).half()
+        return torch.cat([mel, self._pack(pitch)], dim=1).half()
 
     def _pack(self, bands: Tensor) -> Tensor:
         """``[n, pitch_bands, groups]`` -> ``[n, pitch_bands / GROUP, GROUP * groups]``."""
@@ -135,15 +125,7 @@ class Spectrum(nn.Module):
 
     def pitch(self, picture: Tensor) -> Tensor:
         """Semitone levels of packed clips, ``[n, groups, pitch_bands]``."""
-        return self._unpack(picture, self.n_mels)
-
-    def profile(self, picture: Tensor) -> Tensor:
-        """Semitone profile of each whole clip, mean 0: ``[n, pitch_bands]``."""
-        first = self._unpack(picture[..., :GROUP], self.n_mels + self.pitch_bands // GROUP)[:, 0]
-        return first - first.mean(dim=-1, keepdim=True)  # augmentation shifts all levels
-
-    def _unpack(self, picture: Tensor, first: int) -> Tensor:
         n, _, columns = picture.shape
-        rows = picture[:, first : first + self.pitch_bands // GROUP]
+        rows = picture[:, self.n_mels : self.n_mels + self.pitch_bands // GROUP]
         rows = rows.reshape(n, -1, columns // GROUP, GROUP)
         return rows.transpose(1, 2).reshape(n, columns // GROUP, self.pitch_bands)

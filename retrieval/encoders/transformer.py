@@ -32,7 +32,7 @@ _PROBES = (
     "medieval recipes for bread and onion soup",
 )
 _COLLAPSED = 0.98
-_CACHE_ENTRIES = 200_000
+_CACHE_ENTRIES = 400_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class TransformerEncoder(TextEncoder):
     """Passages through a transformers model, one vector each.
 
     A frozen tower encodes every passage by itself, so that its vector does not depend on its
-    neighbours in any bit, and remembers the last 200,000.
+    neighbours in any bit, and remembers the last 400,000.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -156,7 +156,7 @@ class TransformerEncoder(TextEncoder):
             return self._encode(passages).float().cpu()
 
     def remember(self, passages: list[str], vectors: Tensor) -> None:
-        """Keep vectors ``[n, d_text]`` of passages, the last 200,000."""
+        """Keep vectors ``[n, d_text]`` of passages, the last 400,000."""
         self._cache.update(zip(passages, vectors, strict=True))
         while len(self._cache) > _CACHE_ENTRIES:
             self._cache.popitem(last=False)
@@ -182,6 +182,9 @@ class TransformerEncoder(TextEncoder):
         return list(self._token_ids(text))
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        if fast is not None:  # the same ids, without the wrapper that takes ten times as long
+            return tuple(fast.encode(text, add_special_tokens=False).ids)
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def count_tokens(self, text: str) -> int:

@@ -24,7 +24,13 @@ def run(cfg: DictConfig) -> Report:
     check_given(cfg)
     find_synth()
     recipe = Recipe(
-        Path(cfg.out).expanduser(), cfg.seed, cfg.render.format, cfg.val, cfg.test, cfg.workers
+        out=Path(cfg.out).expanduser(),
+        seed=cfg.seed,
+        format=cfg.render.format,
+        val=cfg.val,
+        test=cfg.test,
+        splits=tuple(cfg.splits),
+        workers=cfg.workers,
     )
     source = make(cfg.corpus, _convert_="object")
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -19,10 +19,11 @@ from retrieval.data.corpus.captions.make import QUERIES, SHORTS
 from retrieval.data.corpus.record import read_record, recipe_digest, write_record
 from retrieval.data.corpus.source import Entry, Made, Source
 from retrieval.data.manifest import Caption, Song, write_manifest
-from retrieval.errors import ComposeError, LongplayError
+from retrieval.errors import ComposeError, ConfigError, LongplayError
 
 #: Raised when the composer, the captions or the production change what they write.
 VERSION = 2
+SPLITS = ("train", "val", "test")
 _AHEAD = 4  # entries a worker that are submitted but not begun
 
 
@@ -35,6 +36,7 @@ class Recipe:
         seed: of everything.
         format: suffix of the audio files.
         val, test: shares of the groups.
+        splits: the splits of which songs are made.
         workers: processes.
     """
 
@@ -43,7 +45,17 @@ class Recipe:
     format: str = "mp3"
     val: float = 0.1
     test: float = 0.1
+    splits: tuple[str, ...] = SPLITS
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.splits) - set(SPLITS))
+        if unknown or not self.splits:
+            raise ConfigError(f"splits: got {list(self.splits)}, expected some of {list(SPLITS)}")
+
+    def split_of(self, entry: Entry) -> str:
+        """The split of a song: fixed by its source, or drawn from its group."""
+        return entry.split or draw_split(entry.group, self.seed, self.val, self.test)
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ def make_corpus(
     Raises:
         ComposeError: a worker was killed, or not one song could be made.
     """
-    entries = list(source.entries(recipe.seed))
+    entries = [e for e in source.entries(recipe.seed) if recipe.split_of(e) in recipe.splits]
     for folder in ("audio", "songs"):
         (recipe.out / folder).mkdir(parents=True, exist_ok=True)
         _clear_leftovers(recipe.out / folder)
@@ -127,7 +139,7 @@ def write_songs(
             if any(caption.text in used for caption in made.texts.fixed):
                 twice.append(Result(entry, "its caption is that of another song"))
                 continue
-            split = entry.split or draw_split(entry.group, recipe.seed, recipe.val, recipe.test)
+            split = recipe.split_of(entry)
             audio = _audio(recipe, entry).absolute()
             yield Song(
                 entry.name, audio, _unused(made, used), made.texts.tags, split, made.licence,

@@ -1,85 +1,136 @@
-"""Upper bounds of the fusion score from groups of clips or passages (design section 3)."""
+"""Upper bounds of the fusion score from codes (design section 3).
+
+A row x with the code k lies, for every query q, within ``R(q) * k[-1]`` of what its code says:
+
+    <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = basis.T q
+    |<q', left>| <= sqrt(sum_d spread[d] q'[d]^2) * sqrt(sum_d left[d]^2 / spread[d])
+
+by Cauchy and Schwarz. So one product of bytes gives an upper bound of a similarity, and with the
+last term's sign turned a lower one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
+from index.codes import WIDTH, Codes
+from index.kernels import CodedQuery, refine, scan
 from index.table import Ragged
 
-#: Neighbouring clips in a group; more makes bounds cheaper and looser.
-GROUP_CLIPS = 8
-# Room for rounding, far above the error of float64 sums of unit vectors.
-_SLACK = 1e-9
+_EPS = float(np.finfo(np.float32).eps)
+_BLOCK_ROWS = 1 << 14
+#: Largest coefficient of a query: 48 products with bytes stay far below 2**31.
+_MOST = 32_000
 
 
 @dataclass(frozen=True)
-class Balls:
-    """Groups of rows as balls: every row of group k lies within ``radius[k]`` of ``centre[k]``.
+class SongBounds:
+    """Bounds of one query's score with all songs.
 
-    Attributes:
-        centre: float64 ``[groups, dim]``.
-        radius: float64 ``[groups]``.
-        begins: int64 ``[owners]``, the first group of each owner.
+    Args:
+        passage_emb: float32 ``[passages, dim]``.
+        passage_weight: ``[passages]``; may be negative.
+        clips: clips of all songs.
+        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
+        tau: temperature.
     """
 
-    centre: np.ndarray
-    radius: np.ndarray
-    begins: np.ndarray
+    passage_emb: np.ndarray
+    passage_weight: np.ndarray
+    clips: Ragged
+    codes: Sequence[Codes | None]
+    tau: float
+
+    def upper(self) -> np.ndarray:
+        """``U[j] >= S[j]``, the bound of MaxSim: float32 ``[songs]``, infinite where unknown.
+
+        Attention lies between the least and the greatest similarity, and weighs similar clips
+        more: a passage of negative weight counts with the mean similarity.
+        """
+        out = np.full(len(self.clips), np.inf, np.float32)
+        for span, codes in zip(self.clips.spans, self.codes, strict=True):
+            if codes is not None and span.last > span.first:
+                query = _coded(self.passage_emb, self.passage_weight, codes, upper=True)
+                out[span.first : span.last] = scan(codes.code, span.offsets, query)
+        return out + np.float32(self._slack(1))
+
+    def tighten(self, songs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Bounds from intervals of all similarities of some songs, and estimates of their scores.
+
+        Returns:
+            float32 ``[songs]`` each; None where that would take longer than scoring them.
+        """
+        upper, middle = np.full((2, len(songs)), np.inf, np.float32)
+        for span, codes in zip(self.clips.spans, self.codes, strict=True):
+            places, own = span.within(songs)
+            if codes is None or not len(own):
+                continue
+            query = _coded(self.passage_emb, self.passage_weight, codes, upper=False)
+            found = refine(codes.code, span.offsets, own, query, self.tau)
+            if found is None:
+                return None
+            upper[places], middle[places] = found
+        return upper + np.float32(self._slack(self.clips.longest)), middle
+
+    def _slack(self, longest: int) -> float:
+        """Rounding of sums over passages and clips, and of the exponentials in between."""
+        size = float(np.abs(self.passage_weight).sum())
+        return 4 * (len(self.passage_weight) + longest + 64 + 1 / self.tau) * _EPS * max(size, 1.0)
 
 
-def make_balls(table: Ragged, group: int = GROUP_CLIPS) -> Balls:
-    """Group each owner's rows, ``group`` neighbours at a time; 0 for all of an owner's rows."""
-    centres, radii = [np.zeros((0, table.dim))], [np.zeros(0)]
-    begins = np.zeros(len(table), np.int64)
-    groups = 0
-    for first, last, rows in table.blocks():
-        edges = table.offsets[first : last + 1] - table.offsets[first]
-        starts: list[int] = []
-        for i, (start, end) in enumerate(pairwise(edges.tolist()), start=first):
-            begins[i] = groups + len(starts)
-            starts += range(start, end, group) if group else [start]
-        groups += len(starts)
-        counts = np.diff([*starts, len(rows)])
-        emb = rows.astype(np.float64)
-        centre = np.add.reduceat(emb, starts, axis=0) / counts[:, None]
-        distance = np.sqrt(((emb - np.repeat(centre, counts, axis=0)) ** 2).sum(axis=1))
-        centres.append(centre)
-        radii.append(np.maximum.reduceat(distance, starts))
-    return Balls(np.concatenate(centres), np.concatenate(radii) + _SLACK, begins)
+def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
+    """``U[i] >= S[i]`` of every stored text with one song: float32 ``[texts]``.
 
-
-def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Balls) -> np.ndarray:
-    """``U[j] >= S[j]`` of one query with every song: float64 ``[songs]``.
-
-    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``. Attention lies between the least and the
-    greatest similarity, so a passage of negative weight counts with the least one,
-    ``min_k (<q, m_k> - |q| r_k)``.
+    Each passage counts with its best similarity to any clip; here the clips are the queries, and
+    codes are those of passages.
     """
-    if not len(balls.begins):
-        return np.zeros(0)
-    query = passage_emb.astype(np.float64)
+    out = np.full(len(texts), np.inf, np.float32)
+    for span, coded in zip(texts.spans, codes, strict=True):
+        if coded is None or span.last == span.first:
+            continue
+        query = _coded(clip_emb, np.ones(len(clip_emb)), coded, upper=True)
+        coef = (query.coef * query.step[:, None]).T
+        best = np.empty(len(coded.code), np.float32)
+        for start in range(0, len(best), _BLOCK_ROWS):
+            block = coded.code[start : start + _BLOCK_ROWS].astype(np.float32)
+            best[start : start + len(block)] = (block @ coef + query.shift).max(axis=1)
+        begin = int(texts.offsets[span.first])
+        weight = texts.all_weights[begin : begin + len(best)]
+        bound = np.add.reduceat(weight * best, span.offsets[:-1])
+        out[span.first : span.last] = bound
+    return out + np.float32(1e-4)  # rounding of the sums; stored weights sum to 1 within 1e-6
+
+
+def _coded(passage_emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
+    """A query for the loops.
+
+    Args:
+        passage_emb: ``[passages, dim]``.
+        weight: ``[passages]``.
+        codes: whose directions it is turned into.
+        upper: whether similarities shall be upper bounds (of ``-sim`` where a weight is below 0),
+            with all that is uncertain in ``coef[:, -1]`` and ``shift``.
+    """
+    sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
+    query = passage_emb.astype(np.float64) * sign[:, None]
+    turned = query @ codes.basis
+    kept = min(WIDTH - 1, turned.shape[1])
+    exact = np.zeros((len(query), WIDTH))
+    exact[:, :kept] = turned[:, :kept] * codes.scale[:kept]
+    reach = np.sqrt((turned * turned) @ codes.spread) * float(codes.tail_step[0])
+    if upper:
+        exact[:, -1] = reach
+    step = (np.maximum(np.abs(exact).max(axis=1), 1e-12) / _MOST).astype(np.float32)
+    coef = np.rint(exact / step[:, None])
+    # What rounding the query leaves out, and of the rotation: float32 products of `dim` numbers.
     norm = np.sqrt((query * query).sum(axis=1))
-    weight = np.asarray(passage_weight, np.float64)
-    sign = np.where(weight < 0, -1.0, 1.0)
-    reach = balls.centre @ (query * sign[:, None]).T + balls.radius[:, None] * norm[None, :]
-    best = np.maximum.reduceat(reach, balls.begins, axis=0)
-    return best @ np.abs(weight) + _SLACK * max(1.0, float(np.abs(weight).sum()))
-
-
-def text_bounds(clip_emb: np.ndarray, balls: Balls) -> np.ndarray:
-    """``U[i] >= S[i]`` of every stored text with one song: float64 ``[texts]``.
-
-    The weights of a text sum to 1, so its score is at most the best similarity of any of its
-    passages with any clip; passages lie in balls here, and clips are the queries.
-    """
-    if not len(balls.begins):
-        return np.zeros(0)
-    clips = clip_emb.astype(np.float64)
-    norm = float(np.sqrt((clips * clips).sum(axis=1)).max())
-    reach = (balls.centre @ clips.T).max(axis=1) + balls.radius * norm
-    # Stored weights are float32, so their sum may be a little above 1.
-    best = np.maximum.reduceat(reach, balls.begins)
-    return best + np.abs(best) * 1e-5 + _SLACK
+    margin = np.abs(exact - coef * step[:, None]).sum(axis=1) * 127
+    margin += norm * 4 * (passage_emb.shape[1] + 16) * _EPS
+    shift = query @ codes.mean + (margin if upper else 0.0)
+    numbers = (step, shift, reach, margin, weight)
+    return CodedQuery(
+        coef.astype(np.int16), *(np.ascontiguousarray(n, np.float32) for n in numbers)
+    )

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from index.adding import Adder, AddReport
-from index.candidates import mean_candidates, write_faiss
 from index.exact import pair_score
+from index.export import write_faiss
 from index.hits import Hit, Hits, StoredSong, TextHit
 from index.keywords import fuse_ranks
 from index.lock import writer_lock
@@ -28,6 +28,7 @@ from retrieval.errors import (
     LibraryError,
     MissingFileError,
     ModelMismatchError,
+    SearchError,
 )
 
 #: Values of the names with a colon in a ``where`` expression.
@@ -198,8 +199,9 @@ class Library:
         where: str | None = None,
         *,
         params: Params = None,
-        mode: str = "exact",
+        exact: str = "always",
         budget: int | None = None,
+        mode: str = "auto",
         pooling: str = "attention",
         hybrid: bool = False,
     ) -> Hits:
@@ -212,19 +214,22 @@ class Library:
             where: SQL expression that songs must meet, such as ``bpm > 120`` or
                 ``has(tags, :tag)``.
             params: values of the names with a colon in ``where``.
-            mode: ``exact`` or ``certified``, both with the same, proven answer; or ``candidates``:
-                only the songs nearest by mean vector are scored, and the answer says whether it
-                is exact.
-            budget: most songs to score with ``certified`` (all by default) or ``candidates``
-                (100, or ten times k where that is more).
+            exact: ``always``, or ``budget``: then at most ``budget`` songs are scored, best bound
+                first, and the answer says whether it is proven, and if not, by how much another
+                song might at most score higher.
+            budget: with ``exact="budget"``; 100, or ten times k where that is more.
+            mode: how the answer is found, which does not change it: ``exact`` scores every song,
+                ``certified`` bounds all and scores those that can win, ``auto`` takes the quicker.
             pooling: the model's ``attention``, or a baseline score.
             hybrid: rank by sound and by words together: the best 100 of each (10 k where that is
                 more), joined by reciprocal rank fusion. ``exact`` then tells of the sound.
 
         Raises:
             TextError: a text is empty. AudioError: a file gives no usable sound.
-            FilterError: ``where`` is not valid. SearchError: no part has a weight above 0.
+            FilterError: ``where`` is not valid. SearchError: no part has a weight above 0,
+            or ``exact``, ``budget`` or ``mode`` is out of range.
         """
+        budget = _budget(exact, budget, k)
         asked, rows = embed_query(query, self.model), self._state.rows(where, params)
         for content in asked.contents:
             rows = np.setdiff1d(rows, self._state.same_content(content))
@@ -285,6 +290,7 @@ class Library:
             self._store.manifest.tau,
             k,
             rows=self._state.distinct_texts,
+            codes=lambda: self._state.passage_codes,
         )
         hits = []
         for row, score in zip(ranking.rows, ranking.scores, strict=True):
@@ -372,11 +378,7 @@ class Library:
         budget: int | None,
         pooling: str,
     ) -> Ranking:
-        state, candidates = self._state, None
-        if mode == "candidates":
-            vector = query.passage_weight @ query.passage_emb
-            count = max(10 * k, 100) if budget is None else budget
-            candidates = mean_candidates(vector, state.mean_vectors, rows, count)
+        state = self._state
         return search_songs(
             query.passage_emb,
             query.passage_weight,
@@ -385,8 +387,7 @@ class Library:
             k,
             rows=rows,
             mode=mode,
-            balls=None if mode == "exact" else state.song_balls,
-            candidates=candidates,
+            codes=lambda: state.clip_codes,
             budget=budget,
             pooling=pooling,
         )
@@ -428,6 +429,16 @@ class Library:
     def _adder(self) -> Adder:
         self.refresh()
         return Adder(self._store, self._state, lambda: self.model)
+
+
+def _budget(exact: str, budget: int | None, k: int) -> int | None:
+    if exact == "budget":
+        return max(100, 10 * k) if budget is None else budget
+    if exact != "always":
+        raise SearchError(f"exact: got {exact!r}, expected always or budget")
+    if budget is not None:
+        raise SearchError(f"budget: got {budget}, which needs exact='budget'")
+    return None
 
 
 def _load(model: Embedder | str | Path | None) -> Embedder:

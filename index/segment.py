@@ -60,7 +60,7 @@ class Part:
     """
 
     def __init__(self, arrays: CheckedFile, lines: CheckedFile, names: tuple[str, ...]):
-        self.path, self.names = arrays.path, names
+        self.path, self.sha256, self.names = arrays.path, arrays.sha256, names
         self._arrays, self.lines = arrays, Lines(lines)
 
     @cached_property

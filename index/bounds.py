@@ -27,58 +27,81 @@ _MOST = 32_000
 
 
 @dataclass(frozen=True)
-class SongBounds:
-    """Bounds of one query's score with all songs.
+class Passages:
+    """A query as the score takes it.
 
-    Args:
-        passage_emb: float32 ``[passages, dim]``.
-        passage_weight: ``[passages]``; may be negative.
-        clips: clips of all songs.
-        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
-        tau: temperature.
+    Attributes:
+        emb: float32 ``[passages, dim]``, unit rows.
+        weight: float32 ``[passages]``; that of a text sums to 1, others may be negative.
     """
 
-    passage_emb: np.ndarray
-    passage_weight: np.ndarray
-    clips: Ragged
-    codes: Sequence[Codes | None]
-    tau: float
+    emb: np.ndarray
+    weight: np.ndarray
 
-    def upper(self) -> np.ndarray:
-        """``U[j] >= S[j]``, the bound of MaxSim: float32 ``[songs]``, infinite where unknown.
+    @property
+    def size(self) -> float:
+        """Sum of the weights' sizes."""
+        return float(np.abs(self.weight).sum())
 
-        Attention lies between the least and the greatest similarity, and weighs similar clips
-        more: a passage of negative weight counts with the mean similarity.
-        """
-        out = np.full(len(self.clips), np.inf, np.float32)
-        for span, codes in zip(self.clips.spans, self.codes, strict=True):
-            if codes is not None and span.last > span.first:
-                query = _coded(self.passage_emb, self.passage_weight, codes, upper=True)
-                out[span.first : span.last] = scan(codes.code, span.offsets, query)
-        return out + np.float32(self._slack(1))
 
-    def tighten(self, songs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Bounds from intervals of all similarities of some songs, and estimates of their scores.
+def song_bounds(
+    queries: Sequence[Passages], clips: Ragged, codes: Sequence[Codes | None]
+) -> np.ndarray:
+    """``U[i, j] >= S[i, j]`` of several queries with all songs, the bound of MaxSim.
 
-        Returns:
-            float32 ``[songs]`` each; None where that would take longer than scoring them.
-        """
-        upper, middle = np.full((2, len(songs)), np.inf, np.float32)
-        for span, codes in zip(self.clips.spans, self.codes, strict=True):
-            places, own = span.within(songs)
-            if codes is None or not len(own):
-                continue
-            query = _coded(self.passage_emb, self.passage_weight, codes, upper=False)
-            found = refine(codes.code, span.offsets, own, query, self.tau)
-            if found is None:
-                return None
-            upper[places], middle[places] = found
-        return upper + np.float32(self._slack(self.clips.longest)), middle
+    Attention lies between the least and the greatest similarity, and weighs similar clips more: a
+    passage of negative weight counts with the mean similarity.
 
-    def _slack(self, longest: int) -> float:
-        """Rounding of sums over passages and clips, and of the exponentials in between."""
-        size = float(np.abs(self.passage_weight).sum())
-        return 4 * (len(self.passage_weight) + longest + 64 + 1 / self.tau) * _EPS * max(size, 1.0)
+    Args:
+        queries: all are bounded while the codes are read once.
+        clips: clips of all songs.
+        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
+
+    Returns:
+        float32 ``[queries, songs]``, infinite where nothing is known.
+    """
+    emb = np.concatenate([query.emb for query in queries])
+    weight = np.concatenate([query.weight for query in queries])
+    begins = np.cumsum([0, *(len(query.emb) for query in queries)])
+    out = np.full((len(queries), len(clips)), np.inf, np.float32)
+    for span, coded in zip(clips.spans, codes, strict=True):
+        if coded is not None and span.last > span.first:
+            every = _coded(emb, weight, coded, upper=True)
+            out[:, span.first : span.last] = scan(coded.code, span.offsets, every, begins)
+    for row, query in zip(out, queries, strict=True):
+        row += np.float32(4 * (len(query.emb) + WIDTH) * _EPS * max(query.size, 1.0))
+    return out
+
+
+def tight_bounds(
+    query: Passages, clips: Ragged, codes: Sequence[Codes | None], tau: float, songs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bounds from intervals of all similarities of some songs, and estimates of their scores.
+
+    Args:
+        query: one.
+        clips: clips of all songs.
+        codes: of each part of ``clips``, or None.
+        tau: temperature.
+        songs: int64, by number.
+
+    Returns:
+        float32 ``[songs]`` each; None where that would take longer than scoring them.
+    """
+    upper, middle = np.full((2, len(songs)), np.inf, np.float32)
+    for span, coded in zip(clips.spans, codes, strict=True):
+        places, own = span.within(songs)
+        if coded is None or not len(own):
+            continue
+        found = refine(
+            coded.code, span.offsets, own, _coded(query.emb, query.weight, coded, upper=False), tau
+        )
+        if found is None:
+            return None
+        upper[places], middle[places] = found
+    # Rounding of sums over passages and clips, and of the exponentials in between.
+    terms = len(query.emb) + clips.longest + 64 + 1 / tau
+    return upper + np.float32(4 * terms * _EPS * max(query.size, 1.0)), middle
 
 
 def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:

@@ -223,33 +223,37 @@ INLINE float mean_dot(const int8_t *code, int64_t n, const int16_t *q)
 #define SCAN_PARAMETERS                                                                       \
     (const int8_t *code, const int64_t *offsets, int64_t first, int64_t last,                 \
      const int16_t *coef, const float *step, const float *shift, const float *weight,         \
-     int64_t passages, float *out)
+     const int64_t *begins, int64_t queries, int64_t songs, float *out)
 #define SCAN_BODY(best_of)                                                                    \
     {                                                                                         \
+        int64_t passages = begins[queries];                                                   \
         int32_t *best = malloc(passages * sizeof *best);                                      \
         for (int64_t j = first; best && j < last; j++) {                                      \
             const int8_t *own = code + offsets[j] * WIDTH;                                    \
             int64_t n = offsets[j + 1] - offsets[j];                                          \
-            float total = 0;                                                                  \
             best_of(own, n, coef, passages, best);                                            \
-            for (int64_t p = 0; p < passages; p++)                                            \
-                total += weight[p] >= 0                                                       \
-                    ? weight[p] * ((float)best[p] * step[p] + shift[p])                       \
-                    : -weight[p] * (mean_dot(own, n, coef + p * WIDTH) * step[p] + shift[p]); \
-            out[j] = total;                                                                   \
+            for (int64_t q = 0; q < queries; q++) {                                           \
+                float total = 0;                                                              \
+                for (int64_t p = begins[q]; p < begins[q + 1]; p++)                           \
+                    total += weight[p] >= 0                                                   \
+                        ? weight[p] * ((float)best[p] * step[p] + shift[p])                   \
+                        : -weight[p]                                                          \
+                            * (mean_dot(own, n, coef + p * WIDTH) * step[p] + shift[p]);      \
+                out[q * songs + j] = total;                                                   \
+            }                                                                                 \
         }                                                                                     \
         int failed = !best;                                                                   \
         free(best);                                                                           \
         return failed;                                                                        \
     }
 
-/* Bounds of the songs first..last; all return 0, or 1 where there was no memory. */
+/* Bounds of the songs first..last for each query, whose passages begin at begins[q]; all return 0, or 1 where there was no memory. */
 ON_AVX2 static int scan_avx2 SCAN_PARAMETERS SCAN_BODY(best_avx2)
 static int scan_plain SCAN_PARAMETERS SCAN_BODY(best_plain)
 int longplay_scan SCAN_PARAMETERS
 {
     return (HAS_AVX2 ? scan_avx2 : scan_plain)(code, offsets, first, last, coef, step, shift,
-                                               weight, passages, out);
+                                               weight, begins, queries, songs, out);
 }
 
 INLINE int64_t vecs_of(int64_t n) { return (n + LANES - 1) / LANES; }

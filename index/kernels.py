@@ -61,38 +61,48 @@ class CodedQuery:
     weight: np.ndarray
 
 
-def scan(code: np.ndarray, offsets: np.ndarray, query: CodedQuery) -> np.ndarray:
-    """Weighted extremes of ``sim`` over the rows of each owner.
+def scan(
+    code: np.ndarray, offsets: np.ndarray, query: CodedQuery, begins: np.ndarray
+) -> np.ndarray:
+    """Weighted extremes of ``sim`` over the rows of each owner, for several queries at once.
 
     A passage of weight w >= 0 counts ``w * max_c sim``; one of weight w < 0 ``-w * mean_c sim``.
 
     Args:
         code: int8 ``[rows, width]``.
         offsets: int64 ``[owners + 1]``, rows at which owners begin.
-        query: its ``reach`` and ``margin`` are not used.
+        query: the passages of all queries; its ``reach`` and ``margin`` are not used.
+        begins: int64 ``[queries + 1]``, passages at which queries begin.
 
     Returns:
-        float32 ``[owners]``.
+        float32 ``[queries, owners]``.
     """
-    out = np.empty(len(offsets) - 1, np.float32)
+    queries, owners = len(begins) - 1, len(offsets) - 1
+    out = np.empty((queries, owners), np.float32)
     library = compiled()
 
     def work(first: int, last: int) -> None:
         if library is None:
-            _scan(code, offsets, first, last, query, out)
+            _scan(code, offsets, first, last, query, begins, out)
             return
         _check(library.longplay_scan(
             _at(code, np.int8), _at(offsets, np.int64), _Int(first), _Int(last),
             _at(query.coef, np.int16), _at(query.step), _at(query.shift), _at(query.weight),
-            _Int(len(query.coef)), _at(out),
+            _at(begins, np.int64), _Int(queries), _Int(owners), _at(out),
         ))  # fmt: skip
 
-    _share(len(out), int(offsets[-1]) * len(query.coef), work)
+    _share(owners, int(offsets[-1]) * len(query.coef), work)
     return out
 
 
 def _scan(
-    code: np.ndarray, offsets: np.ndarray, first: int, last: int, query: CodedQuery, out: np.ndarray
+    code: np.ndarray,
+    offsets: np.ndarray,
+    first: int,
+    last: int,
+    query: CodedQuery,
+    begins: np.ndarray,
+    out: np.ndarray,
 ) -> None:
     coef = (query.coef * query.step[:, None]).T.astype(np.float32)
     while first < last:
@@ -104,7 +114,8 @@ def _scan(
         best = np.maximum.reduceat(sim, starts, axis=0)
         mean = np.add.reduceat(sim, starts, axis=0)
         mean /= np.diff(offsets[first : stop + 1])[:, None]
-        out[first:stop] = np.where(query.weight >= 0, best, mean) @ np.abs(query.weight)
+        value = np.where(query.weight >= 0, best, mean) * np.abs(query.weight)
+        out[:, first:stop] = np.add.reduceat(value, begins[:-1], axis=1).T
         first = stop
 
 

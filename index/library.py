@@ -19,7 +19,7 @@ from index.query import Query, QueryEmbedding, Song, embed_query
 from index.records import Scalar, SongRecord
 from index.repair import RepairReport, repair
 from index.scan import absolute, find_songs
-from index.search import Ranking, search_songs, search_texts
+from index.search import Ranking, as_passages, search_each, search_texts
 from index.snapshot import Snapshot
 from index.store import Store
 from retrieval.embedder import Embedder, GeneratedCaption
@@ -229,21 +229,46 @@ class Library:
             FilterError: ``where`` is not valid. SearchError: no part has a weight above 0,
             or ``exact``, ``budget`` or ``mode`` is out of range.
         """
-        budget = _budget(exact, budget, k)
-        asked, rows = embed_query(query, self.model), self._state.rows(where, params)
-        for content in asked.contents:
-            rows = np.setdiff1d(rows, self._state.same_content(content))
         if not hybrid:
-            ranking = self._rank(asked, k, rows, mode, budget, pooling)
-            return self._answer(asked, ranking.rows.tolist(), ranking, pooling)
+            return self.search_each(
+                [query], k, where,
+                params=params, exact=exact, budget=budget, mode=mode, pooling=pooling,
+            )[0]  # fmt: skip
         words = query if isinstance(query, str) else query.words
         depth = max(100, 10 * k)
-        ranking = self._rank(asked, depth, rows, mode, budget, pooling)
+        asked, rows = self._asked(query, self._state.rows(where, params))
+        (ranking,) = self._rank(
+            [asked], depth, [rows], exact=exact, budget=budget, mode=mode, pooling=pooling
+        )
         by_sound = self._state.song_ids[ranking.rows].tolist()
         by_words = [id for id, _ in self._by_words(words, rows, every=False)[:depth]]
         fused = fuse_ranks([by_sound, by_words])[:k]
         chosen = [self._state.row_of(id) for id, _ in fused]
         return self._answer(asked, chosen, ranking, pooling)
+
+    def search_each(
+        self,
+        queries: Sequence[str | Query],
+        k: int = 10,
+        where: str | None = None,
+        *,
+        params: Params = None,
+        exact: str = "always",
+        budget: int | None = None,
+        mode: str = "auto",
+        pooling: str = "attention",
+    ) -> list[Hits]:
+        """What :meth:`search` answers to each query, in less time than one by one."""
+        rows = self._state.rows(where, params)
+        asked = [self._asked(query, rows) for query in queries]
+        rankings = self._rank(
+            [query for query, _ in asked], k, [own for _, own in asked],
+            exact=exact, budget=budget, mode=mode, pooling=pooling,
+        )  # fmt: skip
+        return [
+            self._answer(query, ranking.rows.tolist(), ranking, pooling)
+            for (query, _), ranking in zip(asked, rankings, strict=True)
+        ]
 
     def find(
         self, words: str, k: int = 10, where: str | None = None, *, params: Params = None
@@ -369,26 +394,34 @@ class Library:
 
     # -- inside -----------------------------------------------------------------------------
 
+    def _asked(self, query: str | Query, rows: np.ndarray) -> tuple[QueryEmbedding, np.ndarray]:
+        """A query's embedding, and ``rows`` without the files that it asks with."""
+        asked = embed_query(query, self.model)
+        for content in asked.contents:
+            rows = np.setdiff1d(rows, self._state.same_content(content))
+        return asked, rows
+
     def _rank(
         self,
-        query: QueryEmbedding,
+        asked: Sequence[QueryEmbedding],
         k: int,
-        rows: np.ndarray,
-        mode: str,
+        rows: Sequence[np.ndarray],
+        *,
+        exact: str,
         budget: int | None,
+        mode: str,
         pooling: str,
-    ) -> Ranking:
+    ) -> list[Ranking]:
         state = self._state
-        return search_songs(
-            query.passage_emb,
-            query.passage_weight,
+        return search_each(
+            [as_passages(query.passage_emb, query.passage_weight) for query in asked],
             state.clips,
             self._store.manifest.tau,
             k,
             rows=rows,
             mode=mode,
             codes=lambda: state.clip_codes,
-            budget=budget,
+            budget=_budget(exact, budget, k),
             pooling=pooling,
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from index.bounds import SongBounds, text_bounds
+from index.bounds import Passages, song_bounds, text_bounds, tight_bounds
 from index.codes import Codes
 from index.exact import POOLINGS, check_finite, fast_scores, pair_score, rounding
 from index.table import Ragged
@@ -18,6 +19,8 @@ MODES = ("auto", "exact", "certified")
 _FEW_CLIPS = 1 << 16
 #: Songs whose scores are computed together while the bar still rises.
 _BATCH = 64
+#: Queries whose bounds are made together: their passages and one song's codes stay in the cache.
+_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,33 @@ def search_songs(
     budget: int | None = None,
     pooling: str = "attention",
 ) -> Ranking:
-    """The k songs that one query fits best.
+    """The k songs that one query fits best; the arguments are those of :func:`search_each`."""
+    query = as_passages(passage_emb, passage_weight)
+    return search_each(
+        [query], clips, tau, k, rows=[rows], mode=mode, codes=codes, budget=budget, pooling=pooling
+    )[0]
+
+
+def search_each(
+    queries: Sequence[Passages],
+    clips: Ragged,
+    tau: float,
+    k: int,
+    *,
+    rows: Sequence[np.ndarray | None] | None = None,
+    mode: str = "auto",
+    codes: Callable[[], Sequence[Codes | None]] | None = None,
+    budget: int | None = None,
+    pooling: str = "attention",
+) -> list[Ranking]:
+    """The k songs that each query fits best; codes are read once for several queries.
 
     Args:
-        passage_emb: float32 ``[passages, dim]``, unit rows.
-        passage_weight: ``[passages]``; that of a text sums to 1, others may be negative.
+        queries: see :func:`as_passages`.
         clips: clips of all songs.
         tau: temperature.
         k: how many songs; fewer come back where there are fewer.
-        rows: songs to choose from, by number; all by default.
+        rows: for each query the songs to choose from, by number, or None for all.
         mode: ``exact`` scores every song; ``certified`` bounds every song by its codes and scores
             those that the bounds leave open; ``auto`` takes the quicker. All give the same answer.
         codes: gives those of each part of ``clips``; asked for when they are needed.
@@ -73,26 +94,60 @@ def search_songs(
         SearchError: an argument is out of range or not finite.
     """
     _check(k, mode, pooling, budget)
+    every = np.arange(len(clips))
+    chosen = [
+        every if r is None else np.asarray(r, np.int64) for r in rows or [None] * len(queries)
+    ]
+    if pooling == "attention" and codes is not None and mode != "exact":
+        most = max((int(clips.counts[own].sum()) for own in chosen), default=0)
+        if mode == "certified" or budget is not None or most > _FEW_CLIPS:
+            return _certified(queries, clips, tau, k, chosen, codes(), budget)
+    found = []
+    for query, own in zip(queries, chosen, strict=True):
+        score = _true_score(query, clips, tau, pooling)
+        if pooling == "attention":
+            fast = fast_scores(query.emb, query.weight, clips, tau, own)
+            slack = rounding(clips.dim, tau, clips.longest) * query.size
+            found.append(_rescore(score, own, fast, k, slack, len(own)))
+        else:
+            found.append(_ranking(score, own, k, len(own)))
+    return found
+
+
+def as_passages(passage_emb: np.ndarray, passage_weight: np.ndarray) -> Passages:
+    """A query, ready for the loops; SearchError where a number is not finite."""
     check_finite("query", passage_emb, passage_weight)
-    rows = np.arange(len(clips)) if rows is None else np.asarray(rows, np.int64)
+    return Passages(
+        np.ascontiguousarray(passage_emb, np.float32),
+        np.ascontiguousarray(passage_weight, np.float32),
+    )
 
-    def score(row: int) -> float:
-        return pair_score(passage_emb, passage_weight, clips.rows(row), tau, pooling)
 
-    if pooling != "attention":
-        return _ranking(score, rows, k, len(rows))
-    slack = rounding(clips.dim, tau, clips.longest) * float(np.abs(passage_weight).sum())
+def _certified(
+    queries: Sequence[Passages],
+    clips: Ragged,
+    tau: float,
+    k: int,
+    rows: Sequence[np.ndarray],
+    codes: Sequence[Codes | None],
+    budget: int | None,
+) -> list[Ranking]:
+    found = []
+    for start in range(0, len(queries), _TOGETHER):
+        some = queries[start : start + _TOGETHER]
+        upper = song_bounds(some, clips, codes)
+        for query, bound, own in zip(some, upper, rows[start : start + _TOGETHER], strict=True):
+            slack = rounding(clips.dim, tau, clips.longest) * query.size
+            fast = partial(fast_scores, query.emb, query.weight, clips, tau)
+            own_bound = bound if len(own) == len(bound) else bound[own]
+            walk = _Walk(own, own_bound, k, fast, slack, budget or len(own))
+            walk.run(partial(tight_bounds, query, clips, codes, tau))
+            found.append(walk.ranking(_true_score(query, clips, tau, "attention")))
+    return found
 
-    def fast(some: np.ndarray) -> np.ndarray:
-        return fast_scores(passage_emb, passage_weight, clips, tau, some)
 
-    few = int((clips.offsets[rows + 1] - clips.offsets[rows]).sum()) <= _FEW_CLIPS
-    if codes is None or mode == "exact" or (mode == "auto" and few and budget is None):
-        return _rescore(score, rows, fast(rows), k, slack, len(rows))
-    bounds = SongBounds(passage_emb, passage_weight, clips, codes(), tau)
-    walk = _Walk(rows, bounds.upper()[rows], k, fast, slack, budget or len(rows))
-    walk.run(bounds.tighten)
-    return walk.ranking(score)
+def _true_score(query: Passages, clips: Ragged, tau: float, pooling: str) -> Callable[[int], float]:
+    return lambda row: pair_score(query.emb, query.weight, clips.rows(row), tau, pooling)
 
 
 def search_texts(

@@ -61,10 +61,15 @@ class Ragged:
         """Rows of all owners."""
         return int(self.offsets[-1])
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Most rows of one owner."""
-        return int(np.diff(self.offsets).max(initial=1))
+        return int(self.counts.max(initial=1))
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Rows of each owner, int64 ``[owners]``."""
+        return np.diff(self.offsets)
 
     @cached_property
     def _begins(self) -> np.ndarray:

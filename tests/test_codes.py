@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import Library, Song, Text, code_files, kernels
-from index.bounds import SongBounds
+from index.bounds import song_bounds, tight_bounds
 from index.codes import WIDTH, make_codes
 from index.exact import pair_score
-from index.search import search_songs
+from index.search import as_passages, search_each, search_songs
 from index.table import Ragged
+from retrieval.errors import SearchError
 
 
 def make_cone(rng: np.random.Generator, songs: int, dim: int, longest: int) -> Ragged:
@@ -101,15 +102,33 @@ def test_bounds_are_never_below_the_score(
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(rng.choice(["f2", "f4"]))
     table = Ragged((x,), np.concatenate([[0], np.cumsum(counts)]))
     q, w = unit_rows(rng, passages, dim), rng.normal(size=passages).astype(np.float32)
-    bounds = SongBounds(q, w, table, [make_codes(x)], tau)
+    query, codes = as_passages(q, w), [make_codes(x)]
     scores = np.array([pair_score(q, w, table.rows(j), tau) for j in range(12)])
     with pytest.MonkeyPatch.context() as patch:
         if numpy:
             patch.setattr(kernels, "compiled", lambda: None)
-        assert (bounds.upper() >= scores).all()
-        found = bounds.tighten(np.arange(12))
+        assert (song_bounds([query], table, codes)[0] >= scores).all()
+        found = tight_bounds(query, table, codes, tau, np.arange(12))
         if found is not None:
             assert (found[0] >= scores).all()
+
+
+def test_queries_asked_together_get_the_answers_they_get_alone() -> None:
+    rng = np.random.default_rng(3)
+    table = make_cone(rng, 300, 24, 12)
+    codes = [make_codes(table.parts[0])]
+    queries = [
+        as_passages(unit_rows(rng, int(n), 24), rng.normal(size=n)) for n in rng.integers(1, 6, 20)
+    ]
+    rows = [None if i % 3 else np.arange(i, 300, 2) for i in range(20)]
+    together = search_each(
+        queries, table, 0.05, 5, rows=rows, mode="certified", codes=lambda: codes
+    )
+    for query, own, found in zip(queries, rows, together, strict=True):
+        alone = search_songs(query.emb, query.weight, table, 0.05, 5, rows=own, mode="exact")
+        assert found.rows.tolist() == alone.rows.tolist()
+        assert found.scores.tolist() == alone.scores.tolist()
+    assert search_each([], table, 0.05, 5, codes=lambda: codes) == []
 
 
 def test_codes_are_cached_checked_and_made_again(tmp_path: Path) -> None:
@@ -162,6 +181,19 @@ def test_library_answers_are_the_same_in_every_mode(
             ]
             assert len({tuple((h.id, h.score) for h in hits) for hits in found}) == 1
             assert all(hits.exact for hits in found)
+    each = library.search_each(queries, 4, "id % 2 = 0", mode="certified")
+    assert [[h.id for h in hits] for hits in each] == [
+        [h.id for h in library.search(query, 4, "id % 2 = 0")] for query in queries
+    ]
+    assert library.search_each([]) == []
+    for wrong in (
+        {"exact": "never"},
+        {"budget": 9},
+        {"exact": "budget", "budget": 3},
+        {"mode": "x"},
+    ):
+        with pytest.raises(SearchError, match=next(reversed(wrong))):
+            library.search("a", 4, **wrong)
     assert list((tmp_path / "music.lp" / "cache").iterdir())
     texts = library.texts(music / "00.mp3", k=2)
     again = Library.open(tmp_path / "music.lp", FakeEmbedder())

@@ -1,6 +1,7 @@
 """Upper bounds of the fusion score from codes (design section 3).
 
-A row x with the code k lies, for every query q, within ``R(q) * k[-1]`` of what its code says:
+A row x whose code has the bytes k, the last of them t, lies for every query q within
+``R(q) * t`` of what the others say:
 
     <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = basis.T q
     |<q', left>| <= sqrt(sum_d spread[d] q'[d]^2) * sqrt(sum_d left[d]^2 / spread[d])
@@ -18,7 +19,7 @@ import numpy as np
 
 from index.codes import WIDTH, Codes
 from index.kernels import CodedQuery, refine, scan
-from index.table import Ragged
+from index.table import Ragged, Span
 
 _EPS = float(np.finfo(np.float32).eps)
 _BLOCK_ROWS = 1 << 14
@@ -68,13 +69,19 @@ def song_bounds(
         if coded is not None and span.last > span.first:
             every = _coded(emb, weight, coded, upper=True)
             out[:, span.first : span.last] = scan(coded.code, span.offsets, every, begins)
+            out[:, span.first + _beyond(span, coded)] = np.inf
     for row, query in zip(out, queries, strict=True):
         row += np.float32(4 * (len(query.emb) + WIDTH) * _EPS * max(query.size, 1.0))
     return out
 
 
 def tight_bounds(
-    query: Passages, clips: Ragged, codes: Sequence[Codes | None], tau: float, songs: np.ndarray
+    query: Passages,
+    clips: Ragged,
+    codes: Sequence[Codes | None],
+    tau: float,
+    songs: np.ndarray,
+    bar: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Bounds from intervals of all similarities of some songs, and estimates of their scores.
 
@@ -84,24 +91,27 @@ def tight_bounds(
         codes: of each part of ``clips``, or None.
         tau: temperature.
         songs: int64, by number.
+        bar: what bounds are below need not be known closer.
 
     Returns:
         float32 ``[songs]`` each; None where that would take longer than scoring them.
     """
     upper, middle = np.full((2, len(songs)), np.inf, np.float32)
+    # Rounding of sums over passages and clips, and of the exponentials in between.
+    terms = len(query.emb) + clips.longest + 64 + 1 / tau
+    slack = 4 * terms * _EPS * max(query.size, 1.0)
     for span, coded in zip(clips.spans, codes, strict=True):
         places, own = span.within(songs)
         if coded is None or not len(own):
             continue
-        found = refine(
-            coded.code, span.offsets, own, _coded(query.emb, query.weight, coded, upper=False), tau
-        )
+        whole = _coded(query.emb, query.weight, coded, upper=False)
+        found = refine(coded.code, coded.more, span.offsets, own, whole, tau, bar - slack)
         if found is None:
             return None
         upper[places], middle[places] = found
-    # Rounding of sums over passages and clips, and of the exponentials in between.
-    terms = len(query.emb) + clips.longest + 64 + 1 / tau
-    return upper + np.float32(4 * terms * _EPS * max(query.size, 1.0)), middle
+        unknown = places[np.isin(own, _beyond(span, coded))]
+        upper[unknown] = middle[unknown] = np.inf
+    return upper + np.float32(slack), middle
 
 
 def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
@@ -124,36 +134,49 @@ def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | Non
         weight = texts.all_weights[begin : begin + len(best)]
         bound = np.add.reduceat(weight * best, span.offsets[:-1])
         out[span.first : span.last] = bound
+        out[span.first + _beyond(span, coded)] = np.inf
     return out + np.float32(1e-4)  # rounding of the sums; stored weights sum to 1 within 1e-6
 
 
-def _coded(passage_emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
+def _beyond(span: Span, codes: Codes) -> np.ndarray:
+    """Owners of a span, counted from its first, that have a row of which nothing is known."""
+    return np.unique(np.searchsorted(span.offsets, codes.beyond, "right") - 1)
+
+
+def _coded(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
     """A query for the loops.
 
     Args:
-        passage_emb: ``[passages, dim]``.
+        emb: ``[passages, dim]``.
         weight: ``[passages]``.
         codes: whose directions it is turned into.
         upper: whether similarities shall be upper bounds (of ``-sim`` where a weight is below 0),
             with all that is uncertain in ``coef[:, -1]`` and ``shift``.
     """
     sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
-    query = passage_emb.astype(np.float64) * sign[:, None]
-    turned = query @ codes.basis
-    kept = min(WIDTH - 1, turned.shape[1])
-    exact = np.zeros((len(query), WIDTH))
-    exact[:, :kept] = turned[:, :kept] * codes.scale[:kept]
-    reach = np.sqrt((turned * turned) @ codes.spread) * float(codes.tail_step[0])
-    if upper:
-        exact[:, -1] = reach
+    query = emb.astype(np.float64) * sign[:, None]
+    # Not `@`: BLAS would wake all its threads for a small product, and then wait for them.
+    turned = np.einsum("pd,de->pe", query, codes.basis)
+    every = np.zeros((len(query), len(codes.scale)))
+    kept = min(every.shape[1], turned.shape[1])
+    every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
+    half = 0 if upper else 1
+    reach = np.sqrt((turned * turned) @ codes.spread[half]) * float(codes.tail_step[half])
+    last = (reach if upper else 0 * reach)[:, None]
+    coef, step, lost = _whole(np.hstack([every[:, : WIDTH - 1], last]))
+    more_coef, more_step, more_lost = _whole(np.hstack([every[:, WIDTH - 1 :], 0 * last]))
+    # Beside it the rotation: float32 products of `dim` numbers.
+    norm = np.sqrt((query * query).sum(axis=1))
+    margin = lost + (0 if upper else more_lost) + norm * 4 * (emb.shape[1] + 16) * _EPS
+    shift = query @ codes.mean + (margin if upper else 0)
+    shift, weight, reach, margin = (
+        np.ascontiguousarray(x, np.float32) for x in (shift, weight, reach, margin)
+    )
+    return CodedQuery(coef, step, shift, weight, more_coef, more_step, reach, margin)
+
+
+def _whole(exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers int16 and their step float32, and how much rounding may cost with any bytes."""
     step = (np.maximum(np.abs(exact).max(axis=1), 1e-12) / _MOST).astype(np.float32)
     coef = np.rint(exact / step[:, None])
-    # What rounding the query leaves out, and of the rotation: float32 products of `dim` numbers.
-    norm = np.sqrt((query * query).sum(axis=1))
-    margin = np.abs(exact - coef * step[:, None]).sum(axis=1) * 127
-    margin += norm * 4 * (passage_emb.shape[1] + 16) * _EPS
-    shift = query @ codes.mean + (margin if upper else 0.0)
-    numbers = (step, shift, reach, margin, weight)
-    return CodedQuery(
-        coef.astype(np.int16), *(np.ascontiguousarray(n, np.float32) for n in numbers)
-    )
+    return coef.astype(np.int16), step, np.abs(exact - coef * step[:, None]).sum(axis=1) * 127

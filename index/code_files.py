@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from index.arrays import Column, dump_columns, view_columns
-from index.codes import WIDTH, Codes, make_codes
+from index.codes import MORE, WIDTH, Codes, make_codes
 from index.files import CheckedFile, Disk, Tally
 from retrieval.errors import DamagedLibraryError
 
@@ -76,15 +76,20 @@ def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
 
 
 def _codes(found: dict[str, np.ndarray], count: int, dim: int) -> Codes:
+    """Codes of a table ``[count, dim]``; their checksum was right, but they may be of another."""
+    beyond = found.get("beyond", np.zeros(0))
     shapes = {
         "code": (count, WIDTH),
+        "more": (count, MORE),
         "mean": (dim,),
         "basis": (dim, dim),
-        "scale": (WIDTH - 1,),
-        "spread": (dim,),
-        "tail_step": (1,),
+        "scale": (WIDTH + MORE - 2,),
+        "spread": (2, dim),
+        "tail_step": (2,),
+        "beyond": (beyond.size,),
     }
-    if {name: array.shape for name, array in found.items()} != shapes:
+    fit = {name: array.shape for name, array in found.items()} == shapes
+    if not fit or not ((beyond >= 0) & (beyond < count)).all():
         raise DamagedLibraryError("codes: do not fit their segment")
     return Codes(**found)
 

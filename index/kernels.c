@@ -14,6 +14,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define WIDTH 48      /* bytes of a code, as index/codes.py has it */
+#define MORE 80       /* bytes of its second half */
 #define LANES 8       /* floats that are worked on together */
 #define LEAST -80.0f  /* below exp(-80) a clip's weight is nothing in float32 */
 #define PADDING -1e4f /* similarity of what only fills the last eight: its weight is exp(LEAST) */
@@ -108,6 +109,19 @@ INLINE float highest(const vec *sim, const vec *slack, vec *less, vec *more, int
     return right;
 }
 
+/* dot[c * passages + p] = <coef[p], code[c]>; width is a constant. */
+INLINE void dots_plain(const int8_t *code, int width, int64_t n, const int16_t *coef,
+                       int64_t passages, int32_t *dot)
+{
+    for (int64_t c = 0; c < n; c++)
+        for (int64_t p = 0; p < passages; p++) {
+            int32_t sum = 0;
+            for (int d = 0; d < width; d++)
+                sum += (int32_t)code[c * width + d] * coef[p * width + d];
+            dot[c * passages + p] = sum;
+        }
+}
+
 /* best[p] = the greatest <coef[p], code[c]> of n codes. */
 INLINE void best_plain(const int8_t *code, int64_t n, const int16_t *coef, int64_t passages,
                        int32_t *best)
@@ -116,52 +130,42 @@ INLINE void best_plain(const int8_t *code, int64_t n, const int16_t *coef, int64
         best[p] = INT32_MIN;
     for (int64_t c = 0; c < n; c++)
         for (int64_t p = 0; p < passages; p++) {
-            int32_t sum = 0;
-            for (int d = 0; d < WIDTH; d++)
-                sum += (int32_t)code[c * WIDTH + d] * coef[p * WIDTH + d];
-            best[p] = sum > best[p] ? sum : best[p];
+            int32_t one;
+            dots_plain(code + c * WIDTH, WIDTH, 1, coef + p * WIDTH, 1, &one);
+            best[p] = one > best[p] ? one : best[p];
         }
-}
-
-/* dot[c * passages + p] = <coef[p], code[c]>. */
-INLINE void dots_plain(const int8_t *code, int64_t n, const int16_t *coef, int64_t passages,
-                       int32_t *dot)
-{
-    for (int64_t c = 0; c < n; c++)
-        for (int64_t p = 0; p < passages; p++)
-            best_plain(code + c * WIDTH, 1, coef + p * WIDTH, 1, dot + c * passages + p);
 }
 
 #if defined(__x86_64__)
 #define ON_AVX2 __attribute__((target("avx2,fma")))
 #define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 
-/* <q, code> of four codes, whose 16-bit numbers are in x. */
-#define FOUR_DOTS(x, q0, q1, q2) \
-    _mm256_hadd_epi32(_mm256_hadd_epi32(DOT(x[0], q0, q1, q2), DOT(x[1], q0, q1, q2)), \
-                      _mm256_hadd_epi32(DOT(x[2], q0, q1, q2), DOT(x[3], q0, q1, q2)))
-#define DOT(x, q0, q1, q2)                                                             \
-    _mm256_add_epi32(_mm256_add_epi32(_mm256_madd_epi16(x[0], q0), _mm256_madd_epi16(x[1], q1)), \
-                     _mm256_madd_epi16(x[2], q2))
-
-/* Four codes from c on, the last one again where there are fewer. */
-ON_AVX2 INLINE void load_four(const int8_t *code, int64_t c, int64_t n, __m256i x[4][3])
+/* Four codes from c on as 16-bit numbers, the last one again where there are fewer. */
+ON_AVX2 INLINE void load_four(const int8_t *code, int width, int64_t c, int64_t n,
+                              __m256i x[4][MORE / 16])
 {
     for (int i = 0; i < 4; i++) {
         int64_t row = c + i < n ? c + i : n - 1;
-        for (int part = 0; part < 3; part++)
+        for (int part = 0; part < width / 16; part++)
             x[i][part] = _mm256_cvtepi8_epi16(
-                _mm_loadu_si128((const __m128i *)(code + row * WIDTH + part * 16)));
+                _mm_loadu_si128((const __m128i *)(code + row * width + part * 16)));
     }
 }
 
-ON_AVX2 INLINE __m128i four_dots(__m256i x[4][3], const int16_t *q)
+/* <q, code> of four codes. */
+ON_AVX2 INLINE __m128i four_dots(__m256i x[4][MORE / 16], const int16_t *q, int width)
 {
-    __m256i q0 = _mm256_loadu_si256((const __m256i *)q);
-    __m256i q1 = _mm256_loadu_si256((const __m256i *)(q + 16));
-    __m256i q2 = _mm256_loadu_si256((const __m256i *)(q + 32));
-    __m256i sums = FOUR_DOTS(x, q0, q1, q2);
-    return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    __m256i sum[4];
+    for (int i = 0; i < 4; i++)
+        sum[i] = _mm256_setzero_si256();
+    for (int part = 0; part < width / 16; part++) {
+        __m256i some = _mm256_loadu_si256((const __m256i *)(q + part * 16));
+        for (int i = 0; i < 4; i++)
+            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(x[i][part], some));
+    }
+    __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]),
+                                    _mm256_hadd_epi32(sum[2], sum[3]));
+    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
 }
 
 ON_AVX2 INLINE void best_avx2(const int8_t *code, int64_t n, const int16_t *coef,
@@ -173,10 +177,10 @@ ON_AVX2 INLINE void best_avx2(const int8_t *code, int64_t n, const int16_t *coef
         for (int64_t p = 0; p < some; p++)
             kept[p] = _mm_set1_epi32(INT32_MIN);
         for (int64_t c = 0; c < n; c += 4) {
-            __m256i x[4][3];
-            load_four(code, c, n, x);
+            __m256i x[4][MORE / 16];
+            load_four(code, WIDTH, c, n, x);
             for (int64_t p = 0; p < some; p++)
-                kept[p] = _mm_max_epi32(kept[p], four_dots(x, coef + (from + p) * WIDTH));
+                kept[p] = _mm_max_epi32(kept[p], four_dots(x, coef + (from + p) * WIDTH, WIDTH));
         }
         for (int64_t p = 0; p < some; p++) {
             __m128i two = _mm_max_epi32(kept[p], _mm_srli_si128(kept[p], 8));
@@ -186,15 +190,15 @@ ON_AVX2 INLINE void best_avx2(const int8_t *code, int64_t n, const int16_t *coef
     }
 }
 
-ON_AVX2 INLINE void dots_avx2(const int8_t *code, int64_t n, const int16_t *coef,
+ON_AVX2 INLINE void dots_avx2(const int8_t *code, int width, int64_t n, const int16_t *coef,
                               int64_t passages, int32_t *dot)
 {
     for (int64_t c = 0; c < n; c += 4) {
-        __m256i x[4][3];
-        load_four(code, c, n, x);
+        __m256i x[4][MORE / 16];
+        load_four(code, width, c, n, x);
         for (int64_t p = 0; p < passages; p++) {
             int32_t four[4];
-            _mm_storeu_si128((__m128i *)four, four_dots(x, coef + p * WIDTH));
+            _mm_storeu_si128((__m128i *)four, four_dots(x, coef + p * width, width));
             for (int64_t i = 0; i < 4 && c + i < n; i++)
                 dot[(c + i) * passages + p] = four[i];
         }
@@ -258,45 +262,81 @@ int longplay_scan SCAN_PARAMETERS
 
 INLINE int64_t vecs_of(int64_t n) { return (n + LANES - 1) / LANES; }
 
-/* Tighter bounds and estimates of chosen songs; `room` holds 4 vectors of similarities. */
-INLINE void refine_song(const int8_t *code, int64_t n, const int32_t *dot, const float *step,
-                        const float *shift, const float *reach, const float *margin,
-                        const float *weight, int64_t passages, float per_tau, vec *room,
+/* A coded query: see CodedQuery in index/kernels.py. */
+struct query {
+    const int16_t *coef, *more_coef;
+    const float *step, *more_step, *shift, *reach, *margin, *weight;
+    int64_t passages;
+};
+
+/* Similarities of one song with passage p, and how far off they may be, padded to whole vectors. */
+INLINE void intervals(const struct query *q, int64_t p, const int8_t *more, int64_t n,
+                      const int32_t *dot, const int32_t *more_dot, float *sim, float *slack)
+{
+    for (int64_t c = 0; c < n; c++) {
+        int64_t at = c * q->passages + p;
+        sim[c] = dot[at] * q->step[p] + more_dot[at] * q->more_step[p] + q->shift[p];
+        slack[c] = q->reach[p] * more[c * MORE + MORE - 1] + q->margin[p];
+    }
+    for (int64_t c = n; c % LANES; c++) {
+        sim[c] = PADDING;
+        slack[c] = 0;
+    }
+}
+
+/* Bound and estimate of one song; room holds 4 vectors of similarities for each passage.
+ *
+ * First the bound of MaxSim; only where that reaches the bar, the one from softmax averages.
+ */
+INLINE void refine_song(const struct query *q, const int8_t *more, int64_t n, const int32_t *dot,
+                        const int32_t *more_dot, float per_tau, float bar, vec *room,
                         float *upper, float *middle)
 {
     int64_t vecs = vecs_of(n);
-    vec *sim = room, *slack = room + vecs, *less = slack + vecs, *more = less + vecs;
-    *upper = *middle = 0;
-    for (int64_t p = 0; p < passages; p++) {
-        float *s = (float *)sim, *e = (float *)slack, least = 0;
-        for (int64_t c = 0; c < vecs * LANES; c++) {
-            s[c] = c < n ? dot[c * passages + p] * step[p] + shift[p] : PADDING;
-            e[c] = c < n ? reach[p] * code[c * WIDTH + WIDTH - 1] + margin[p] : 0;
-            least += c < n ? s[c] - e[c] : 0;
+    vec *less = room, *high = less + vecs, *every = high + vecs;
+    *upper = 0;
+    for (int64_t p = 0; p < q->passages; p++) {
+        vec *sim = every + 2 * p * vecs, *slack = sim + vecs;
+        const float *s = (float *)sim, *e = (float *)slack;
+        intervals(q, p, more, n, dot, more_dot, (float *)sim, (float *)slack);
+        float least = 0, most = s[0] + e[0];
+        for (int64_t c = 0; c < n; c++) {
+            most = s[c] + e[c] > most ? s[c] + e[c] : most;
+            least += s[c] - e[c];
         }
-        float value = pool(sim, vecs, per_tau);
-        *middle += weight[p] * value;
         /* Attention weighs similar clips more: an average is at least the plain mean. */
-        *upper += weight[p] * (weight[p] < 0 ? least / n
-                               : highest(sim, slack, less, more, vecs, per_tau, value));
+        *upper += q->weight[p] * (q->weight[p] < 0 ? least / n : most);
+    }
+    *middle = *upper;
+    if (*upper < bar)
+        return;
+    *upper = *middle = 0;
+    for (int64_t p = 0; p < q->passages; p++) {
+        vec *sim = every + 2 * p * vecs, *slack = sim + vecs;
+        float value = pool(sim, vecs, per_tau), least = 0;
+        for (int64_t c = 0; c < n; c++)
+            least += ((float *)sim)[c] - ((float *)slack)[c];
+        *middle += q->weight[p] * value;
+        *upper += q->weight[p] * (q->weight[p] < 0 ? least / n
+                                  : highest(sim, slack, less, high, vecs, per_tau, value));
     }
 }
 
 #define REFINE_PARAMETERS                                                                       \
-    (const int8_t *code, const int64_t *offsets, const int64_t *chosen, int64_t count,          \
-     const int16_t *coef, const float *step, const float *shift, const float *reach,            \
-     const float *margin, const float *weight, int64_t passages, float tau, int64_t longest,    \
-     float *upper, float *middle)
+    (const int8_t *code, const int8_t *more, const int64_t *offsets, const int64_t *chosen,     \
+     int64_t count, const struct query *q, float tau, float bar, int64_t longest, float *upper, \
+     float *middle)
 #define REFINE_BODY(dots_of)                                                                    \
     {                                                                                           \
-        vec *room = malloc(4 * vecs_of(longest) * sizeof *room);                                \
-        int32_t *dot = malloc(longest * passages * sizeof *dot);                                \
+        int64_t passages = q->passages;                                                         \
+        vec *room = malloc(vecs_of(longest) * (2 + 2 * passages) * sizeof *room);               \
+        int32_t *dot = malloc(2 * longest * passages * sizeof *dot);                            \
         for (int64_t i = 0; room && dot && i < count; i++) {                                    \
-            const int8_t *own = code + offsets[chosen[i]] * WIDTH;                              \
-            int64_t n = offsets[chosen[i] + 1] - offsets[chosen[i]];                            \
-            dots_of(own, n, coef, passages, dot);                                               \
-            refine_song(own, n, dot, step, shift, reach, margin, weight, passages, 1 / tau,     \
-                        room, upper + i, middle + i);                                           \
+            int64_t from = offsets[chosen[i]], n = offsets[chosen[i] + 1] - from;               \
+            dots_of(code + from * WIDTH, WIDTH, n, q->coef, passages, dot);                     \
+            dots_of(more + from * MORE, MORE, n, q->more_coef, passages, dot + n * passages);   \
+            refine_song(q, more + from * MORE, n, dot, dot + n * passages, 1 / tau, bar, room,  \
+                        upper + i, middle + i);                                                 \
         }                                                                                       \
         int failed = !(room && dot);                                                            \
         free(room);                                                                             \
@@ -304,13 +344,13 @@ INLINE void refine_song(const int8_t *code, int64_t n, const int32_t *dot, const
         return failed;                                                                          \
     }
 
+/* Tighter bounds and estimates of chosen songs. */
 ON_AVX2 static int refine_avx2 REFINE_PARAMETERS REFINE_BODY(dots_avx2)
 static int refine_plain REFINE_PARAMETERS REFINE_BODY(dots_plain)
 int longplay_refine REFINE_PARAMETERS
 {
-    return (HAS_AVX2 ? refine_avx2 : refine_plain)(code, offsets, chosen, count, coef, step, shift,
-                                                   reach, margin, weight, passages, tau, longest,
-                                                   upper, middle);
+    return (HAS_AVX2 ? refine_avx2 : refine_plain)(code, more, offsets, chosen, count, q, tau, bar,
+                                                   longest, upper, middle);
 }
 
 /* float16 to float32 without the factor 2**112, which is put on the query. */

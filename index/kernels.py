@@ -44,21 +44,41 @@ def compiled() -> ctypes.CDLL | None:
 class CodedQuery:
     """A query as the loops over codes take it.
 
-    Row c has the similarity ``sim[p, c] = step[p] * <coef[p], code[c]> + shift[p]``, give or take
-    ``reach[p] * code[c, -1] + margin[p]``.
+    Row c has the similarity ``step[p] * <coef[p], code[c]> + shift[p]``, or with the second half of
+    its code ``step[p] * <coef[p], code[c]> + more_step[p] * <more_coef[p], more[c]> + shift[p]``,
+    give or take ``reach[p] * more[c, -1] + margin[p]``.
 
     Attributes:
         coef: int16 ``[passages, width]``.
-        step, shift, reach, margin: float32 ``[passages]``.
-        weight: float32 ``[passages]``; may be negative.
+        step, shift, weight: float32 ``[passages]``; a weight may be negative.
+        more_coef: int16 ``[passages, width of the second half]``; for :func:`scan` not used.
+        more_step, reach, margin: float32 ``[passages]``; for :func:`scan` not used.
     """
 
     coef: np.ndarray
     step: np.ndarray
     shift: np.ndarray
+    weight: np.ndarray
+    more_coef: np.ndarray
+    more_step: np.ndarray
     reach: np.ndarray
     margin: np.ndarray
-    weight: np.ndarray
+
+    def in_c(self) -> ctypes.Structure:
+        """``struct query`` of ``kernels.c``; its arrays live as long as this object."""
+        return _Query(
+            _at(self.coef, np.int16), _at(self.more_coef, np.int16), _at(self.step),
+            _at(self.more_step), _at(self.shift), _at(self.reach), _at(self.margin),
+            _at(self.weight), len(self.coef),
+        )  # fmt: skip
+
+
+class _Query(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("coef", "more_coef", "step", "more_step", "shift",
+                                               "reach", "margin", "weight")),
+        ("passages", _Int),
+    )  # fmt: skip
 
 
 def scan(
@@ -71,7 +91,7 @@ def scan(
     Args:
         code: int8 ``[rows, width]``.
         offsets: int64 ``[owners + 1]``, rows at which owners begin.
-        query: the passages of all queries; its ``reach`` and ``margin`` are not used.
+        query: the passages of all queries.
         begins: int64 ``[queries + 1]``, passages at which queries begin.
 
     Returns:
@@ -120,16 +140,24 @@ def _scan(
 
 
 def refine(
-    code: np.ndarray, offsets: np.ndarray, chosen: np.ndarray, query: CodedQuery, tau: float
+    code: np.ndarray,
+    more: np.ndarray,
+    offsets: np.ndarray,
+    chosen: np.ndarray,
+    query: CodedQuery,
+    tau: float,
+    bar: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Bounds of the fusion score of some owners, from an interval for each similarity.
 
     Args:
         code: int8 ``[rows, width]``.
+        more: int8 ``[rows, width of the second half]``.
         offsets: int64 ``[owners + 1]``.
         chosen: int64, owners.
-        query: its last coefficients are 0.
+        query: its last coefficients, in both halves, are 0.
         tau: temperature.
+        bar: what bounds are below need not be known closer.
 
     Returns:
         Upper bounds and estimates of the score, float32 ``[len(chosen)]`` each; None where the
@@ -141,15 +169,14 @@ def refine(
         return None
     upper, middle = np.empty((2, len(chosen)), np.float32)
     counts = offsets[chosen + 1] - offsets[chosen]
-    longest = int(counts.max(initial=1))
+    longest, in_c = int(counts.max(initial=1)), query.in_c()
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
         _check(library.longplay_refine(
-            _at(code, np.int8), _at(offsets, np.int64), _at(chosen[some], np.int64),
-            _Int(last - first), _at(query.coef, np.int16), _at(query.step), _at(query.shift),
-            _at(query.reach), _at(query.margin), _at(query.weight), _Int(len(query.coef)),
-            _Float(tau), _Int(longest), _at(upper[some]), _at(middle[some]),
+            _at(code, np.int8), _at(more, np.int8), _at(offsets, np.int64),
+            _at(chosen[some], np.int64), _Int(last - first), ctypes.byref(in_c), _Float(tau),
+            _Float(bar), _Int(longest), _at(upper[some]), _at(middle[some]),
         ))  # fmt: skip
 
     _share(len(chosen), int(counts.sum()) * len(query.coef), work)

@@ -23,6 +23,10 @@ _BATCH = 64
 _TOGETHER = 8
 
 
+#: Rows and a bar -> better bounds and estimates of the rows.
+_Tighten = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray] | None]
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The best rows of a search.
@@ -176,7 +180,7 @@ def search_texts(
         return _ranking(score, rows, k, len(rows))
     upper = text_bounds(clip_emb, texts, codes())[rows]
     walk = _Walk(rows, upper, k, every, 0.0, budget or len(rows))
-    walk.run(lambda some: None)
+    walk.run(lambda some, bar: None)
     return walk.ranking(score)
 
 
@@ -206,23 +210,27 @@ class _Walk:
         #: No row below it is among the first k.
         self._bar = -np.inf
 
-    def run(self, tighten: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | None]) -> None:
+    def run(self, tighten: _Tighten) -> None:
         """Score until the answer is proven or the budget is used up.
 
         Args:
-            tighten: better bounds and estimates of some rows, or None.
+            tighten: of rows and the bar, better bounds and estimates of the rows, or None.
         """
+        most = max(_BATCH, 2 * self._k)
         self._take(np.flatnonzero(np.isinf(self._upper)))  # nothing is known of these
-        self._take(_largest(self._upper, max(_BATCH, 2 * self._k)))
+        likely = _largest(self._upper, 8 * most)
+        found = tighten(self._rows[likely], -np.inf)
+        if found is not None:  # the best by estimates raise the bar at once
+            likely = likely[_largest(found[1], most)]
+        self._take(likely[:most])
         self._drop()
-        found = tighten(self._rows)
+        found = tighten(self._rows, self._bar)
         if found is not None:
             self._upper = np.minimum(self._upper, found[0])
-            self._take(_largest(found[1], max(_BATCH, 2 * self._k)))
-        self._drop()
+            self._drop()
         order = np.lexsort((self._rows, -self._upper))
         self._rows, self._upper = self._rows[order], self._upper[order]
-        batch = _BATCH
+        batch = most
         while len(self._rows) and len(self._scored) < self._budget:
             self._take(np.arange(min(batch, len(self._rows))))
             self._drop()

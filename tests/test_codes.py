@@ -86,7 +86,7 @@ def test_without_variance_every_song_ties() -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    dim=st.sampled_from([1, 3, 16, 47, 48, 80]),
+    dim=st.sampled_from([1, 3, 16, 47, 48, 80, 126, 127, 140]),
     tau=st.sampled_from([0.003, 0.02, 0.06, 1.0, 100.0]),
     spread=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 10.0]),
     passages=st.integers(1, 10),
@@ -108,9 +108,13 @@ def test_bounds_are_never_below_the_score(
         if numpy:
             patch.setattr(kernels, "compiled", lambda: None)
         assert (song_bounds([query], table, codes)[0] >= scores).all()
-        found = tight_bounds(query, table, codes, tau, np.arange(12))
+        found = tight_bounds(query, table, codes, tau, np.arange(12), -np.inf)
         if found is not None:
             assert (found[0] >= scores).all()
+            bar = float(np.median(scores))
+            quick = tight_bounds(query, table, codes, tau, np.arange(12), bar)[0]
+            assert (quick >= scores).all()
+            assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
 
 
 def test_queries_asked_together_get_the_answers_they_get_alone() -> None:

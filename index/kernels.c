@@ -20,6 +20,7 @@
 #define PADDING -1e4f /* similarity of what only fills the last eight: its weight is exp(LEAST) */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int16_t hvec __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* exp(x) for numbers of at most 0, those below LEAST as LEAST; relative error 3e-7 + 1.2e-7 |x|. */
@@ -354,30 +355,77 @@ int longplay_refine REFINE_PARAMETERS
 }
 
 /* float16 to float32 without the factor 2**112, which is put on the query. */
-INLINE void widen_half(const int16_t *restrict half, float *restrict wide, int64_t n)
+INLINE void widen_half(const int16_t *half, float *wide, int64_t n)
 {
-    for (int64_t d = 0; d < n; d++) {
-        uint32_t bits = ((uint32_t)(int32_t)half[d] << 13) & 0x8fffe000u;
+    int64_t d = 0;
+    for (; d + LANES <= n; d += LANES) {
+        ivec bits = __builtin_convertvector(*(const hvec *)(half + d), ivec);
+        *(ivec *)(wide + d) = (bits << 13) & (int32_t)0x8fffe000;
+    }
+    for (; d < n; d++) {
+        int32_t bits = (int32_t)((uint32_t)(int32_t)half[d] << 13) & (int32_t)0x8fffe000;
         memcpy(wide + d, &bits, 4);
     }
 }
 
-/* sim[p * stride] = <query[p], row> for `some` (a constant, at most 8) passages. */
-INLINE void few_dots(const float *row, const float *query, int some, int64_t dim, float *sim,
-                     int64_t stride)
+/* to[i] = the sum of x[i], for four vectors. */
+INLINE void four_sums(const vec *x, float *to)
+{
+    vec ab = __builtin_shufflevector(x[0], x[1], 0, 8, 2, 10, 4, 12, 6, 14)
+        + __builtin_shufflevector(x[0], x[1], 1, 9, 3, 11, 5, 13, 7, 15);
+    vec cd = __builtin_shufflevector(x[2], x[3], 0, 8, 2, 10, 4, 12, 6, 14)
+        + __builtin_shufflevector(x[2], x[3], 1, 9, 3, 11, 5, 13, 7, 15);
+    vec all = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13)
+        + __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+    for (int i = 0; i < 4; i++)
+        to[i] = all[i] + all[i + 4];
+}
+
+/* sim[p * stride + r] = <query[p], row r> for 4 passages of 2 rows. */
+INLINE void dots_4x2(const float *one, const float *two, const float *query, int64_t dim,
+                     float *sim, int64_t stride)
 {
     vec sum[8] = {{0}};
+    float of_one[4], of_two[4];
     int64_t d = 0;
     for (; d + LANES <= dim; d += LANES) {
-        vec x = *(const vec *)(row + d);
-        for (int p = 0; p < some; p++)
-            sum[p] += x * *(const vec *)(query + p * dim + d);
+        vec x = *(const vec *)(one + d), y = *(const vec *)(two + d);
+        for (int p = 0; p < 4; p++) {
+            vec q = *(const vec *)(query + p * dim + d);
+            sum[p] += x * q;
+            sum[4 + p] += y * q;
+        }
     }
-    for (int p = 0; p < some; p++) {
-        float rest = sum_of(sum[p]);
-        for (int64_t e = d; e < dim; e++)
-            rest += row[e] * query[p * dim + e];
-        sim[p * stride] = rest;
+    four_sums(sum, of_one);
+    four_sums(sum + 4, of_two);
+    for (int p = 0; p < 4; p++) {
+        for (int64_t e = d; e < dim; e++) {
+            of_one[p] += one[e] * query[p * dim + e];
+            of_two[p] += two[e] * query[p * dim + e];
+        }
+        sim[p * stride] = of_one[p];
+        sim[p * stride + 1] = of_two[p];
+    }
+}
+
+/* The same for 1 passage of 2 rows. */
+INLINE void dots_1x2(const float *one, const float *two, const float *query, int64_t dim,
+                     float *sim)
+{
+    vec sum[4] = {{0}};
+    int64_t d = 0;
+    for (; d + 2 * LANES <= dim; d += 2 * LANES) {
+        vec q = *(const vec *)(query + d), r = *(const vec *)(query + d + LANES);
+        sum[0] += *(const vec *)(one + d) * q;
+        sum[1] += *(const vec *)(two + d) * q;
+        sum[2] += *(const vec *)(one + d + LANES) * r;
+        sum[3] += *(const vec *)(two + d + LANES) * r;
+    }
+    sim[0] = sum_of(sum[0] + sum[2]);
+    sim[1] = sum_of(sum[1] + sum[3]);
+    for (; d < dim; d++) {
+        sim[0] += one[d] * query[d];
+        sim[1] += two[d] * query[d];
     }
 }
 
@@ -387,22 +435,24 @@ INLINE int score_some(const void *rows, int is_half, int64_t dim, const int64_t 
                       float *out)
 {
     int64_t stride = vecs_of(longest) * LANES;
-    float *sim = malloc(stride * passages * sizeof *sim), *wide = malloc(dim * sizeof *wide);
+    float *sim = malloc(stride * passages * sizeof *sim), *wide = malloc(2 * dim * sizeof *wide);
     for (int64_t i = 0; sim && wide && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
-        for (int64_t c = 0; c < n; c++) {
-            const float *row = (const float *)rows + (from + c) * dim;
+        for (int64_t c = 0; c < n; c += 2) {
+            int64_t second = c + 1 < n ? c + 1 : c; /* the last row twice; padding covers it */
+            const float *one = (const float *)rows + (from + c) * dim;
+            const float *two = (const float *)rows + (from + second) * dim;
             if (is_half) {
                 widen_half((const int16_t *)rows + (from + c) * dim, wide, dim);
-                row = wide;
+                widen_half((const int16_t *)rows + (from + second) * dim, wide + dim, dim);
+                one = wide;
+                two = wide + dim;
             }
             int64_t p = 0;
-            for (; p + 8 <= passages; p += 8)
-                few_dots(row, query + p * dim, 8, dim, sim + p * stride + c, stride);
             for (; p + 4 <= passages; p += 4)
-                few_dots(row, query + p * dim, 4, dim, sim + p * stride + c, stride);
+                dots_4x2(one, two, query + p * dim, dim, sim + p * stride + c, stride);
             for (; p < passages; p++)
-                few_dots(row, query + p * dim, 1, dim, sim + p * stride + c, stride);
+                dots_1x2(one, two, query + p * dim, dim, sim + p * stride + c);
         }
         float total = 0;
         for (int64_t p = 0; p < passages; p++) {

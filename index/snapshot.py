@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from index.catalog import Catalog
-from index.code_files import codes_of, forget
+from index.code_files import forget
 from index.codes import Codes
 from index.export import mean_vector
 from index.keywords import Keywords
@@ -117,7 +117,7 @@ class Snapshot:
     @cached_property
     def clip_codes(self) -> list[Codes | None]:
         """Codes of the clips of each segment, for certified search; None for small ones."""
-        return self._codes(self._songs, "clip_emb")
+        return self._codes(self._songs)
 
     @cached_property
     def mean_vectors(self) -> np.ndarray:
@@ -136,7 +136,7 @@ class Snapshot:
     @cached_property
     def passage_codes(self) -> list[Codes | None]:
         """Codes of the passages of each segment."""
-        return self._codes(self._texts, "passage_emb")
+        return self._codes(self._texts)
 
     def text(self, row: int) -> TextRecord:
         """Record of one text."""
@@ -170,9 +170,9 @@ class Snapshot:
         parts = [segment.texts for segment in self._segments]
         return self._checked([part for part in parts if part is not None], "passage_emb")
 
-    def _codes(self, parts: Sequence[Part], name: str) -> list[Codes | None]:
+    def _codes(self, parts: Sequence[Part]) -> list[Codes | None]:
         forget(self._folder, {file.sha256 for s in self.manifest.segments for file in s.files})
-        return [codes_of(part.columns[name], part.sha256, self._folder) for part in parts]
+        return [part.codes(self._folder) for part in parts]
 
     def _checked(self, parts: list[P], name: str) -> list[P]:
         for part in parts:

@@ -17,7 +17,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The pinned torch first: where a CPU build is at hand, it is taken instead of the CUDA one.
-$(READY): pyproject.toml constraints.txt | $(BIN)/python
+$(READY): pyproject.toml setup.py index/kernels.c constraints.txt | $(BIN)/python
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -e '.[offline]'
 	touch $@
@@ -45,6 +45,8 @@ bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.search_peers
+	$(BIN)/python -m benchmarks.search_scale
 	$(BIN)/python -m benchmarks.embed
 
 clean:

@@ -10,7 +10,7 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from index.candidates import mean_vector, write_faiss
+from index.export import mean_vector, write_faiss
 from retrieval.build import load_songs, manifest_list
 from retrieval.checkpoint import load_model
 from retrieval.data.manifest import manifest_digest

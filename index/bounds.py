@@ -1,85 +1,182 @@
-"""Upper bounds of the fusion score from groups of clips or passages (design section 3)."""
+"""Upper bounds of the fusion score from codes (design section 3).
+
+A row x whose code has the bytes k, the last of them t, lies for every query q within
+``R(q) * t`` of what the others say:
+
+    <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = basis.T q
+    |<q', left>| <= sqrt(sum_d spread[d] q'[d]^2) * sqrt(sum_d left[d]^2 / spread[d])
+
+by Cauchy and Schwarz. So one product of bytes gives an upper bound of a similarity, and with the
+last term's sign turned a lower one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from index.table import Ragged
+from index.codes import WIDTH, Codes
+from index.kernels import CodedQuery, refine, scan
+from index.table import Ragged, Span
 
-#: Neighbouring clips in a group; more makes bounds cheaper and looser.
-GROUP_CLIPS = 8
-# Room for rounding, far above the error of float64 sums of unit vectors.
-_SLACK = 1e-9
+_EPS = float(np.finfo(np.float32).eps)
+_BLOCK_ROWS = 1 << 14
+#: Largest coefficient of a query: 48 products with bytes stay far below 2**31.
+_MOST = 32_000
 
 
 @dataclass(frozen=True)
-class Balls:
-    """Groups of rows as balls: every row of group k lies within ``radius[k]`` of ``centre[k]``.
+class Passages:
+    """A query as the score takes it.
 
     Attributes:
-        centre: float64 ``[groups, dim]``.
-        radius: float64 ``[groups]``.
-        begins: int64 ``[owners]``, the first group of each owner.
+        emb: float32 ``[passages, dim]``, unit rows.
+        weight: float32 ``[passages]``; that of a text sums to 1, others may be negative.
     """
 
-    centre: np.ndarray
-    radius: np.ndarray
-    begins: np.ndarray
+    emb: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """Sum of the weights' sizes."""
+        return float(np.abs(self.weight).sum())
 
 
-def make_balls(table: Ragged, group: int = GROUP_CLIPS) -> Balls:
-    """Group each owner's rows, ``group`` neighbours at a time; 0 for all of an owner's rows."""
-    centres, radii = [np.zeros((0, table.dim))], [np.zeros(0)]
-    begins = np.zeros(len(table), np.int64)
-    groups = 0
-    for first, last, rows in table.blocks():
-        edges = table.offsets[first : last + 1] - table.offsets[first]
-        starts: list[int] = []
-        for i, (start, end) in enumerate(pairwise(edges.tolist()), start=first):
-            begins[i] = groups + len(starts)
-            starts += range(start, end, group) if group else [start]
-        groups += len(starts)
-        counts = np.diff([*starts, len(rows)])
-        emb = rows.astype(np.float64)
-        centre = np.add.reduceat(emb, starts, axis=0) / counts[:, None]
-        distance = np.sqrt(((emb - np.repeat(centre, counts, axis=0)) ** 2).sum(axis=1))
-        centres.append(centre)
-        radii.append(np.maximum.reduceat(distance, starts))
-    return Balls(np.concatenate(centres), np.concatenate(radii) + _SLACK, begins)
+def song_bounds(
+    queries: Sequence[Passages], clips: Ragged, codes: Sequence[Codes | None]
+) -> np.ndarray:
+    """``U[i, j] >= S[i, j]`` of several queries with all songs, the bound of MaxSim.
 
+    Attention lies between the least and the greatest similarity, and weighs similar clips more: a
+    passage of negative weight counts with the mean similarity.
 
-def song_bounds(passage_emb: np.ndarray, passage_weight: np.ndarray, balls: Balls) -> np.ndarray:
-    """``U[j] >= S[j]`` of one query with every song: float64 ``[songs]``.
+    Args:
+        queries: all are bounded while the codes are read once.
+        clips: clips of all songs.
+        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
 
-    ``max_c <q, clip_c> <= max_k (<q, m_k> + |q| r_k)``. Attention lies between the least and the
-    greatest similarity, so a passage of negative weight counts with the least one,
-    ``min_k (<q, m_k> - |q| r_k)``.
+    Returns:
+        float32 ``[queries, songs]``, infinite where nothing is known.
     """
-    if not len(balls.begins):
-        return np.zeros(0)
-    query = passage_emb.astype(np.float64)
+    emb = np.concatenate([query.emb for query in queries])
+    weight = np.concatenate([query.weight for query in queries])
+    begins = np.cumsum([0, *(len(query.emb) for query in queries)])
+    out = np.full((len(queries), len(clips)), np.inf, np.float32)
+    for span, coded in zip(clips.spans, codes, strict=True):
+        if coded is not None and span.last > span.first:
+            every = _coded(emb, weight, coded, upper=True)
+            out[:, span.first : span.last] = scan(coded.code, span.offsets, every, begins)
+            out[:, span.first + _beyond(span, coded)] = np.inf
+    for row, query in zip(out, queries, strict=True):
+        row += np.float32(4 * (len(query.emb) + WIDTH) * _EPS * max(query.size, 1.0))
+    return out
+
+
+def tight_bounds(
+    query: Passages,
+    clips: Ragged,
+    codes: Sequence[Codes | None],
+    tau: float,
+    songs: np.ndarray,
+    bar: float,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bounds from intervals of all similarities of some songs, and estimates of their scores.
+
+    Args:
+        query: one.
+        clips: clips of all songs.
+        codes: of each part of ``clips``, or None.
+        tau: temperature.
+        songs: int64, by number.
+        bar: what bounds are below need not be known closer.
+
+    Returns:
+        float32 ``[songs]`` each; None where that would take longer than scoring them.
+    """
+    upper, middle = np.full((2, len(songs)), np.inf, np.float32)
+    # Rounding of sums over passages and clips, and of the exponentials in between.
+    terms = len(query.emb) + clips.longest + 64 + 1 / tau
+    slack = 4 * terms * _EPS * max(query.size, 1.0)
+    for span, coded in zip(clips.spans, codes, strict=True):
+        places, own = span.within(songs)
+        if coded is None or not len(own):
+            continue
+        whole = _coded(query.emb, query.weight, coded, upper=False)
+        found = refine(coded.code, coded.more, span.offsets, own, whole, tau, bar - slack)
+        if found is None:
+            return None
+        upper[places], middle[places] = found
+        unknown = places[np.isin(own, _beyond(span, coded))]
+        upper[unknown] = middle[unknown] = np.inf
+    return upper + np.float32(slack), middle
+
+
+def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
+    """``U[i] >= S[i]`` of every stored text with one song: float32 ``[texts]``.
+
+    Each passage counts with its best similarity to any clip; here the clips are the queries, and
+    codes are those of passages.
+    """
+    out = np.full(len(texts), np.inf, np.float32)
+    for span, coded in zip(texts.spans, codes, strict=True):
+        if coded is None or span.last == span.first:
+            continue
+        query = _coded(clip_emb, np.ones(len(clip_emb)), coded, upper=True)
+        coef = (query.coef * query.step[:, None]).T
+        best = np.empty(len(coded.code), np.float32)
+        for start in range(0, len(best), _BLOCK_ROWS):
+            block = coded.code[start : start + _BLOCK_ROWS].astype(np.float32)
+            best[start : start + len(block)] = (block @ coef + query.shift).max(axis=1)
+        begin = int(texts.offsets[span.first])
+        weight = texts.all_weights[begin : begin + len(best)]
+        bound = np.add.reduceat(weight * best, span.offsets[:-1])
+        out[span.first : span.last] = bound
+        out[span.first + _beyond(span, coded)] = np.inf
+    return out + np.float32(1e-4)  # rounding of the sums; stored weights sum to 1 within 1e-6
+
+
+def _beyond(span: Span, codes: Codes) -> np.ndarray:
+    """Owners of a span, counted from its first, that have a row of which nothing is known."""
+    return np.unique(np.searchsorted(span.offsets, codes.beyond, "right") - 1)
+
+
+def _coded(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
+    """A query for the loops.
+
+    Args:
+        emb: ``[passages, dim]``.
+        weight: ``[passages]``.
+        codes: whose directions it is turned into.
+        upper: whether similarities shall be upper bounds (of ``-sim`` where a weight is below 0),
+            with all that is uncertain in ``coef[:, -1]`` and ``shift``.
+    """
+    sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
+    query = emb.astype(np.float64) * sign[:, None]
+    # Not `@`: BLAS would wake all its threads for a small product, and then wait for them.
+    turned = np.einsum("pd,de->pe", query, codes.basis)
+    every = np.zeros((len(query), len(codes.scale)))
+    kept = min(every.shape[1], turned.shape[1])
+    every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
+    half = 0 if upper else 1
+    reach = np.sqrt((turned * turned) @ codes.spread[half]) * float(codes.tail_step[half])
+    last = (reach if upper else 0 * reach)[:, None]
+    coef, step, lost = _whole(np.hstack([every[:, : WIDTH - 1], last]))
+    more_coef, more_step, more_lost = _whole(np.hstack([every[:, WIDTH - 1 :], 0 * last]))
+    # Beside it the rotation: float32 products of `dim` numbers.
     norm = np.sqrt((query * query).sum(axis=1))
-    weight = np.asarray(passage_weight, np.float64)
-    sign = np.where(weight < 0, -1.0, 1.0)
-    reach = balls.centre @ (query * sign[:, None]).T + balls.radius[:, None] * norm[None, :]
-    best = np.maximum.reduceat(reach, balls.begins, axis=0)
-    return best @ np.abs(weight) + _SLACK * max(1.0, float(np.abs(weight).sum()))
+    margin = lost + (0 if upper else more_lost) + norm * 4 * (emb.shape[1] + 16) * _EPS
+    shift = query @ codes.mean + (margin if upper else 0)
+    shift, weight, reach, margin = (
+        np.ascontiguousarray(x, np.float32) for x in (shift, weight, reach, margin)
+    )
+    return CodedQuery(coef, step, shift, weight, more_coef, more_step, reach, margin)
 
 
-def text_bounds(clip_emb: np.ndarray, balls: Balls) -> np.ndarray:
-    """``U[i] >= S[i]`` of every stored text with one song: float64 ``[texts]``.
-
-    The weights of a text sum to 1, so its score is at most the best similarity of any of its
-    passages with any clip; passages lie in balls here, and clips are the queries.
-    """
-    if not len(balls.begins):
-        return np.zeros(0)
-    clips = clip_emb.astype(np.float64)
-    norm = float(np.sqrt((clips * clips).sum(axis=1)).max())
-    reach = (balls.centre @ clips.T).max(axis=1) + balls.radius * norm
-    # Stored weights are float32, so their sum may be a little above 1.
-    best = np.maximum.reduceat(reach, balls.begins)
-    return best + np.abs(best) * 1e-5 + _SLACK
+def _whole(exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers int16 and their step float32, and how much rounding may cost with any bytes."""
+    step = (np.maximum(np.abs(exact).max(axis=1), 1e-12) / _MOST).astype(np.float32)
+    coef = np.rint(exact / step[:, None])
+    return coef.astype(np.int16), step, np.abs(exact - coef * step[:, None]).sum(axis=1) * 127

@@ -67,9 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     search = _command(commands, "search", "songs that fit a text")
     search.add_argument("text", help="what the song is like, of any length")
     _answer_options(search)
-    search.add_argument("--mode", default="exact", choices=["exact", "certified", "candidates"],
-                        help="exact and certified give the same, proven answer; candidates may "
-                        "miss songs, and says so (exact)")  # fmt: skip
+    search.add_argument("--mode", default="auto", choices=["auto", "exact", "certified"],
+                        help="score every song, or bound all and score those that can win; the "
+                        "proven answer is the same (auto: the quicker)")  # fmt: skip
+    search.add_argument("--budget", type=int, help="score at most so many songs; the answer says "
+                        "whether it is proven all the same")  # fmt: skip
     search.add_argument("--like", action="append", default=[], metavar="FILE[@FROM-TO]",
                         help="an audio file, or a moment of it (song.mp3@1:00-1:30), that songs "
                         "shall sound like as well; may be given several times")  # fmt: skip
@@ -172,7 +174,11 @@ def _search(args: argparse.Namespace) -> int:
         query = query + _like(file)
     for text in args.unlike:
         query = query - UNLIKE * Text(text)
-    hits = _open(args).search(query, args.k, args.where, mode=args.mode, hybrid=args.hybrid)
+    exact = "always" if args.budget is None else "budget"
+    hits = _open(args).search(
+        query, args.k, args.where,
+        exact=exact, budget=args.budget, mode=args.mode, hybrid=args.hybrid,
+    )  # fmt: skip
     return _print(args, render.hits_json(hits), render.hits(hits))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from index.kernels import score
 from index.table import Ragged
 from retrieval.errors import SearchError
 
@@ -53,24 +54,37 @@ def pair_score(
 
 
 def fast_scores(
-    passage_emb: np.ndarray, passage_weight: np.ndarray, clips: Ragged, tau: float
+    passage_emb: np.ndarray,
+    passage_weight: np.ndarray,
+    clips: Ragged,
+    tau: float,
+    owners: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The ``attention`` score of one text with every song, float32 arithmetic: ``[songs]``.
+    """The ``attention`` score of one text with songs, float32 arithmetic.
 
-    Within :func:`rounding` of :func:`pair_score`.
+    Within :func:`rounding` times the sum of the weights' sizes of :func:`pair_score`.
+
+    Args:
+        passage_emb: ``[passages, dim]``, unit rows.
+        passage_weight: ``[passages]``.
+        clips: clips of all songs, float32 or float16, which may be mapped from a file.
+        tau: temperature.
+        owners: songs to score, by number; all by default.
+
+    Returns:
+        float32 ``[owners]``.
     """
-    scores = np.empty(len(clips))
-    weight = np.asarray(passage_weight, np.float32)
-    query = passage_emb.T.astype(np.float32)
-    for first, last, rows in clips.blocks():
-        sim = rows.astype(np.float32, copy=False) @ query
-        edges = clips.offsets[first : last + 1] - clips.offsets[first]
-        begins, owner = edges[:-1], np.repeat(np.arange(last - first), np.diff(edges))
-        top = np.maximum.reduceat(sim, begins, axis=0)
-        power = np.exp((sim - top[owner]) / np.float32(tau))
-        total = np.add.reduceat(power, begins, axis=0)
-        pooled = np.add.reduceat(power * sim, begins, axis=0) / total
-        scores[first:last] = pooled @ weight
+    query = np.ascontiguousarray(passage_emb, np.float32)
+    weight = np.ascontiguousarray(passage_weight, np.float32)
+    scores = np.empty(len(clips) if owners is None else len(owners), np.float32)
+    for span in clips.spans:
+        if owners is None:
+            places: np.ndarray | slice = slice(span.first, span.last)
+            own = np.arange(span.last - span.first)
+        else:
+            places, own = span.within(owners)
+        if len(own):
+            scores[places] = score(span.rows, span.offsets, own, query, weight, tau)
     return scores
 
 
@@ -78,8 +92,9 @@ def rounding(dim: int, tau: float, longest: int) -> float:
     """How far :func:`fast_scores` can be from :func:`pair_score`.
 
     A float32 dot product of unit vectors is off by at most about ``dim * eps``; sums over clips
-    add ``clips * eps``. An error d in the similarities changes each attention weight by a factor
-    within ``exp(+-2 d / tau)``, so the score by at most ``d + (exp(2 d / tau) - 1)``.
+    add ``clips * eps``, and the exponential's polynomial a few eps. An error d in the similarities
+    changes each attention weight by a factor within ``exp(+-2 d / tau)``, so the score by at most
+    ``d + (exp(2 d / tau) - 1)``.
     """
     error = (dim + longest + 16) * float(np.finfo(np.float32).eps)
     return error + float(np.expm1(2 * error / tau)) + error * 4

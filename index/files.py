@@ -126,7 +126,7 @@ class CheckedFile:
     """
 
     def __init__(self, path: Path, n_bytes: int, sha256: str):
-        self.path, self._sha256, self._checked = path, sha256, False
+        self.path, self.sha256, self._checked = path, sha256, False
         try:
             with open(path, "rb", opener=_open_without_waiting) as file:
                 facts = os.fstat(file.fileno())
@@ -152,7 +152,7 @@ class CheckedFile:
             DamagedLibraryError: they differ from what was written in any bit.
         """
         if not self._checked:
-            if hashlib.sha256(self._data.data).hexdigest() != self._sha256:
+            if hashlib.sha256(self._data.data).hexdigest() != self.sha256:
                 raise DamagedLibraryError(f"{self.path}: does not match its checksum")
             self._checked = True
         return self._data

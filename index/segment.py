@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from index.arrays import Column, dump_columns, view_columns
+from index.code_files import codes_of
+from index.codes import Codes
 from index.files import CheckedFile
 from index.manifest import SegmentEntry
 from index.records import SongRecord, TextRecord, song_from_json, text_from_json
@@ -60,8 +62,9 @@ class Part:
     """
 
     def __init__(self, arrays: CheckedFile, lines: CheckedFile, names: tuple[str, ...]):
-        self.path, self.names = arrays.path, names
+        self.path, self.sha256, self.names = arrays.path, arrays.sha256, names
         self._arrays, self.lines = arrays, Lines(lines)
+        self._codes: list[Codes | None] = []
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
@@ -99,6 +102,12 @@ class Part:
     def column(self, name: str, owner: int) -> np.ndarray:
         """Rows of one owner."""
         return self.columns[name][self.offsets[owner] : self.offsets[owner + 1]]
+
+    def codes(self, library: Path) -> Codes | None:
+        """Codes of the embeddings, from a library's cache; kept, as a segment outlives states."""
+        if not self._codes:
+            self._codes.append(codes_of(self.columns[self.names[0]], self.sha256, library))
+        return self._codes[0]
 
     def _column_or(
         self, name: str, record: Callable[[int], R], value: Callable[[R], int | float]

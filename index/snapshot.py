@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from index.bounds import Balls, make_balls
-from index.candidates import mean_vector
 from index.catalog import Catalog
+from index.code_files import forget
+from index.codes import Codes
+from index.export import mean_vector
 from index.keywords import Keywords
 from index.records import Scalar, SongRecord, TextRecord
 from index.segment import Part, SongPart, TextPart, content_key
@@ -36,7 +37,7 @@ class Snapshot:
     """
 
     def __init__(self, store: Store):
-        self.manifest = store.manifest
+        self.manifest, self._folder = store.manifest, store.folder
         self._segments = store.segments()
 
     # -- songs ------------------------------------------------------------------------------
@@ -114,9 +115,9 @@ class Snapshot:
         )
 
     @cached_property
-    def song_balls(self) -> Balls:
-        """Groups of clips for certified search."""
-        return make_balls(self.clips)
+    def clip_codes(self) -> list[Codes | None]:
+        """Codes of the clips of each segment, for certified search; None for small ones."""
+        return self._codes(self._songs)
 
     @cached_property
     def mean_vectors(self) -> np.ndarray:
@@ -131,6 +132,11 @@ class Snapshot:
         """Passages of all rows of texts."""
         weights = [part.columns["passage_weight"] for part in self._texts]
         return _table(self._texts, "passage_emb", _joined(weights, np.float32))
+
+    @cached_property
+    def passage_codes(self) -> list[Codes | None]:
+        """Codes of the passages of each segment."""
+        return self._codes(self._texts)
 
     def text(self, row: int) -> TextRecord:
         """Record of one text."""
@@ -163,6 +169,10 @@ class Snapshot:
     def _texts(self) -> list[TextPart]:
         parts = [segment.texts for segment in self._segments]
         return self._checked([part for part in parts if part is not None], "passage_emb")
+
+    def _codes(self, parts: Sequence[Part]) -> list[Codes | None]:
+        forget(self._folder, {file.sha256 for s in self.manifest.segments for file in s.files})
+        return [part.codes(self._folder) for part in parts]
 
     def _checked(self, parts: list[P], name: str) -> list[P]:
         for part in parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +10,26 @@ import numpy as np
 
 from retrieval.errors import SearchError
 
-# Rows that are worked on together, so that memory stays small (128 MiB at 256 dimensions).
-_BLOCK_ROWS = 1 << 17
+
+@dataclass(frozen=True)
+class Span:
+    """The owners ``first:last`` of a table, whose rows lie in one array.
+
+    Attributes:
+        first, last: owners.
+        rows: ``[rows, dim]``, contiguous.
+        offsets: int64 ``[last - first + 1]`` into ``rows``.
+    """
+
+    first: int
+    last: int
+    rows: np.ndarray
+    offsets: np.ndarray
+
+    def within(self, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places in ``owners`` of those that lie here, and their numbers counted from ``first``."""
+        places = np.flatnonzero((owners >= self.first) & (owners < self.last))
+        return places, owners[places] - self.first
 
 
 @dataclass(frozen=True)
@@ -43,15 +61,36 @@ class Ragged:
         """Rows of all owners."""
         return int(self.offsets[-1])
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Most rows of one owner."""
-        return int(np.diff(self.offsets).max(initial=1))
+        return int(self.counts.max(initial=1))
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Rows of each owner, int64 ``[owners]``."""
+        return np.diff(self.offsets)
 
     @cached_property
     def _begins(self) -> np.ndarray:
         """First row of each part, and the number of all rows."""
         return np.concatenate([[0], np.cumsum([len(p) for p in self.parts])]).astype(np.int64)
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """Which owners lie in which part, in order."""
+        edges = np.searchsorted(self.offsets, self._begins)
+        return [
+            Span(
+                int(first),
+                int(last),
+                np.ascontiguousarray(part),
+                self.offsets[first : last + 1] - begin,
+            )
+            for part, begin, first, last in zip(
+                self.parts, self._begins[:-1], edges[:-1], edges[1:], strict=True
+            )
+        ]
 
     def rows(self, owner: int) -> np.ndarray:
         """Rows of one owner, float32 ``[rows, dim]``."""
@@ -62,21 +101,14 @@ class Ragged:
 
     def weights(self, owner: int) -> np.ndarray:
         """Passage weights of one owner, float32; a table of clips has none."""
+        return self.all_weights[self.offsets[owner] : self.offsets[owner + 1]]
+
+    @property
+    def all_weights(self) -> np.ndarray:
+        """Passage weights, float32 ``[rows]``; a table of clips has none."""
         if self.weight is None:
             raise SearchError("weights: this table holds clips, expected passages")
-        return self.weight[self.offsets[owner] : self.offsets[owner + 1]]
-
-    def blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """``first, last, rows`` of owners ``first:last``, as they are stored, part by part."""
-        first = 0
-        for part, begin, end in zip(self.parts, self._begins[:-1], self._begins[1:], strict=True):
-            stop = int(np.searchsorted(self.offsets, end))
-            while first < stop:
-                limit = self.offsets[first] + _BLOCK_ROWS
-                last = int(np.searchsorted(self.offsets, limit, "right")) - 1
-                last = min(max(last, first + 1), stop)
-                yield first, last, part[self.offsets[first] - begin : self.offsets[last] - begin]
-                first = last
+        return self.weight
 
 
 def stack(

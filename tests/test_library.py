@@ -43,7 +43,7 @@ def test_add_search_reopen(tmp_path: Path, library: Library, music: Path) -> Non
     ]
     exact = again.search("a piano. then strings", k=5, mode="exact")
     assert [h.id for h in exact] == [h.id for h in hits]
-    nearest = again.search("a piano. then strings", k=5, mode="candidates", budget=12)
+    nearest = again.search("a piano. then strings", k=5, exact="budget", budget=12)
     assert nearest.exact
     assert [h.id for h in nearest] == [h.id for h in hits]
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from fake_embedder import unit_rows
 
-from index.bounds import make_balls, song_bounds, text_bounds
-from index.candidates import mean_candidates, mean_vector, write_faiss
+from index import kernels
+from index.bounds import text_bounds
+from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
+from index.export import mean_vector, write_faiss
 from index.moments import find_moments
 from index.search import search_songs, search_texts
 from index.table import Ragged, stack
@@ -64,6 +67,20 @@ def make_query(rng: np.random.Generator, kind: str, dim: int) -> tuple[np.ndarra
     return (np.abs(q) if kind == "negative" else q), (w / w.sum()).astype(np.float32)
 
 
+@pytest.fixture(params=["compiled", "numpy"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to read everything."""
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "compiled", lambda: None)
+    elif kernels.compiled() is None:
+        pytest.skip("the compiled loops were not built")
+    return request.param
+
+
+def codes_of(table: Ragged) -> list[Codes | None]:
+    return [make_codes(part) for part in table.parts]
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_kernel_equals_a_double_loop(pooling: str) -> None:
     rng = np.random.default_rng(1)
@@ -77,15 +94,17 @@ def test_kernel_equals_a_double_loop(pooling: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["random", "alike", "one clip", "negative", "ties"])
-def test_certified_search_equals_exact_and_the_double_loop(kind: str) -> None:
+def test_certified_search_equals_exact_and_the_double_loop(kind: str, loops: str) -> None:
     rng = np.random.default_rng(2)
-    for case in range(500):
+    for case in range(250):
         dim = int(rng.choice([2, 5, 16]))
         table = make_table(rng, kind, int(rng.integers(1, 25)), dim)
         q, w = make_query(rng, kind, dim)
         tau, k = float(rng.choice([0.01, 0.1, 1.0])), int(rng.integers(1, 12))
-        exact = search_songs(q, w, table, tau, k)
-        certified = search_songs(q, w, table, tau, k, mode="certified", balls=make_balls(table, 4))
+        exact = search_songs(q, w, table, tau, k, mode="exact")
+        certified = search_songs(
+            q, w, table, tau, k, mode="certified", codes=partial(codes_of, table)
+        )
         assert certified.exact
         assert exact.exact
         assert certified.rows.tolist() == exact.rows.tolist()
@@ -105,63 +124,83 @@ def test_certified_text_search_equals_exact(kind: str) -> None:
         weight = np.concatenate([np.full(n, 1 / n, np.float32) for n in counts])
         texts = replace(base, weight=weight)
         clips = unit_rows(rng, int(rng.integers(1, 9)), 8)
-        exact = search_texts(clips, texts, 0.1, 4)
+        exact = search_texts(clips, texts, 0.1, 4, mode="exact")
         certified = search_texts(
-            clips, texts, 0.1, 4, mode="certified", balls=make_balls(texts, group=0)
+            clips,
+            texts,
+            0.1,
+            4,
+            mode="certified",
+            codes=lambda: codes_of(texts),  # noqa: B023
         )
+        assert certified.exact
         assert certified.rows.tolist() == exact.rows.tolist()
-        bounds = text_bounds(clips, make_balls(texts, group=0))
+        assert certified.scores.tolist() == exact.scores.tolist()
+        bounds = text_bounds(clips, texts, codes_of(texts))
         assert (bounds[exact.rows] >= exact.scores).all()
 
 
-def test_bounds_are_never_below_the_score_and_fast_scores_are_near() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_fast_scores_are_near(loops: str, dtype: type) -> None:
     rng = np.random.default_rng(4)
-    for _ in range(100):
-        table = make_table(rng, "random", 12, 24)
-        q, w = make_query(rng, "random", 24)
-        scores = np.array([pair_score(q, w, table.rows(j), 0.05) for j in range(12)])
-        assert (song_bounds(q, w, make_balls(table)) >= scores).all()
-        error = np.abs(fast_scores(q, w, table, 0.05) - scores).max()
-        assert error <= rounding(24, 0.05, 40)
+    for dim in (5, 24, 64):
+        parts = [unit_rows(rng, int(n), dim).astype(dtype) for n in (30, 1, 60, 7, 8, 9)]
+        counts = np.array([1, 29, 1, 25, 35, 7, 8, 9])
+        table = Ragged(
+            (np.concatenate(parts[:2]), np.concatenate(parts[2:])[:60], np.concatenate(parts[3:])),
+            np.concatenate([[0], np.cumsum([*counts[:2], 1, *counts[3:]])]),
+        )
+        for passages in (1, 3, 8, 13):
+            q, w = unit_rows(rng, passages, dim), rng.normal(size=passages)
+            scores = [pair_score(q, w, table.rows(j), 0.05) for j in range(len(table))]
+            limit = rounding(dim, 0.05, 60) * np.abs(w).sum()
+            assert np.abs(fast_scores(q, w, table, 0.05) - scores).max() <= limit
+            some = np.array([6, 0, 3])
+            found = fast_scores(q, w, table, 0.05, some)
+            assert np.abs(found - np.array(scores)[some]).max() <= limit
 
 
-def test_bounds_hold_where_a_passage_counts_against_a_song() -> None:
-    rng = np.random.default_rng(12)
-    for _ in range(150):
-        table = make_table(rng, "random", 15, 6)
-        q = unit_rows(rng, 3, 6)
-        w = np.array([1.0, -0.7, -0.4], np.float32)
-        scores = np.array([pair_score(q, w, table.rows(j), 0.05) for j in range(15)])
-        balls = make_balls(table, 4)
-        assert (song_bounds(q, w, balls) >= scores).all()
-        exact = search_songs(q, w, table, 0.05, 3)
-        certified = search_songs(q, w, table, 0.05, 3, mode="certified", balls=balls)
-        assert exact.rows.tolist() == certified.rows.tolist() == np.argsort(-scores)[:3].tolist()
-
-
-def test_certified_search_scores_few_songs_where_clips_are_alike_within_a_song() -> None:
+def test_certified_search_scores_few_songs_where_they_differ() -> None:
     rng = np.random.default_rng(5)
     parts = []
-    for _ in range(300):
+    for _ in range(2000):
         near = unit_rows(rng, 1, 32) + 0.02 * rng.normal(size=(10, 32))
         parts.append((near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32))
     table = stack(parts, 32)
     found = search_songs(
-        parts[7][:1], np.ones(1), table, 0.1, 3, mode="certified", balls=make_balls(table)
+        parts[7][:1], np.ones(1), table, 0.1, 3, mode="certified", codes=partial(codes_of, table)
     )
     assert found.rows[0] == 7
-    assert found.scored < 60
+    assert found.scored <= 128
 
 
-def test_a_budget_is_kept_and_its_gap_is_true() -> None:
-    rng = np.random.default_rng(6)
-    table = make_table(rng, "random", 40, 8)
-    q, w = make_query(rng, "random", 8)
-    best = search_songs(q, w, table, 0.1, 3)
-    short = search_songs(q, w, table, 0.1, 3, mode="certified", balls=make_balls(table), budget=4)
-    assert short.scored <= 4
-    if not short.exact:
-        assert best.scores[0] <= short.scores[-1] + short.bound_gap + 1e-9
+def test_a_budget_is_kept_and_its_gap_is_true(loops: str) -> None:
+    proven = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        kind = ("random", "one clip", "ties", "negative")[seed % 4]
+        table = make_table(rng, kind, 40, 6)
+        q, w = make_query(rng, kind, 6)
+        best = search_songs(q, w, table, 0.1, 3)
+        budget = int(rng.integers(3, 41))
+        short = search_songs(
+            q,
+            w,
+            table,
+            0.1,
+            3,
+            mode="certified",
+            codes=partial(codes_of, table),
+            budget=budget,
+        )
+        assert short.scored <= budget
+        if short.exact:
+            proven += 1
+            assert short.bound_gap == 0
+            assert short.rows.tolist() == best.rows.tolist()
+        else:
+            assert best.scores[2] <= short.scores[2] + short.bound_gap + 1e-9
+    assert 20 < proven < 200
 
 
 def test_a_song_scores_the_same_whatever_stands_beside_it() -> None:
@@ -209,38 +248,6 @@ def test_a_plain_faiss_file_ranks_as_mean_pooled_search(tmp_path) -> None:
     _, ids = faiss.read_index(str(tmp_path / "songs.faiss")).search(query[None], 30)
     ours = search_songs(q, w, table, 0.1, 30, pooling="mean")
     assert (ids[0] - 100).tolist() == ours.rows.tolist()
-    everything = np.arange(30)
-    assert mean_candidates(query, vectors, everything, 40).tolist() == ours.rows.tolist()
-    few = np.array([3, 9, 20])
-    assert mean_candidates(query, vectors, few, 40).tolist() == [
-        row for row in ours.rows if row in few
-    ]
-
-
-def test_an_answer_from_candidates_is_called_exact_only_where_it_is() -> None:
-    proven = 0
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        kind = ("random", "one clip", "ties", "negative")[seed % 4]
-        table = make_table(rng, kind, 12, 6)
-        q, w = make_query(rng, kind, 6)
-        best = search_songs(q, w, table, 0.1, 3)
-        found = search_songs(
-            q,
-            w,
-            table,
-            0.1,
-            3,
-            mode="candidates",
-            balls=make_balls(table),
-            candidates=rng.permutation(12)[: rng.integers(1, 13)],
-        )
-        if found.exact:
-            proven += 1
-            assert np.allclose(found.scores, best.scores, atol=1e-12)
-        elif len(found.rows) == 3:
-            assert best.scores[2] <= found.scores[2] + found.bound_gap + 1e-9
-    assert proven > 20
 
 
 def test_faiss_export_refuses_what_faiss_would_take(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""FAISS: export, and approximate candidates. FAISS files are caches, never the library itself."""
+"""FAISS: export of one vector a song."""
 
 from __future__ import annotations
 
@@ -46,25 +46,3 @@ def write_faiss(path: str | Path, vectors: np.ndarray, ids: Sequence[int]) -> No
     except RuntimeError as error:
         raise SearchError(f"path: {path} cannot be written ({error})") from error
     temporary.replace(path)
-
-
-def mean_candidates(
-    query: np.ndarray, vectors: np.ndarray, rows: np.ndarray, count: int
-) -> np.ndarray:
-    """Those of ``rows`` whose mean vector is nearest to a mean query, by FAISS.
-
-    Args:
-        query: float32 ``[dim]``, ``sum_p passage_weight[p] * passage_emb[p]``.
-        vectors: float32 ``[songs, dim]``, see :func:`mean_vector`.
-        rows: songs to choose from.
-        count: how many; fewer come back where there are fewer.
-
-    Returns:
-        int64 ``[<= count]``, nearest first.
-    """
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors[rows], np.float32))
-    _, found = index.search(np.ascontiguousarray(query[None], np.float32), count)
-    return rows[found[0][found[0] >= 0]]  # FAISS pads with -1

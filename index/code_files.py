@@ -1,0 +1,107 @@
+"""Codes on disk: caches beside a library's segments, made again where missing or damaged.
+
+``cache/SOURCE-OWN.codes1`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
+OWN is the SHA-256 of the cache itself, which is checked before any of it is used. Nothing is lost
+with these files, and a library whose folder cannot be written is searched without them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Set
+from pathlib import Path
+
+import numpy as np
+
+from index.arrays import Column, dump_columns, view_columns
+from index.codes import MORE, WIDTH, Codes, make_codes
+from index.files import CheckedFile, Disk, Tally
+from retrieval.errors import DamagedLibraryError
+
+FOLDER = "cache"
+#: Segments with fewer rows are scored in full; codes would not make that faster.
+LEAST_ROWS = 1 << 12
+
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes1")
+
+
+def codes_of(rows: np.ndarray, source: str, library: Path, least: int = LEAST_ROWS) -> Codes | None:
+    """Codes of a segment's embeddings: from the cache, or made and kept there if that can be.
+
+    Args:
+        rows: float32 or float16 ``[rows, dim]``.
+        source: SHA-256 of the segment's file, in hex.
+        library: its folder.
+        least: rows; None is returned for fewer.
+    """
+    if len(rows) < max(least, 1):
+        return None
+    found = _read(rows, source, library / FOLDER)
+    if found is None:
+        found = make_codes(rows)
+        try:
+            _write(found, source, library / FOLDER)
+        except OSError:
+            pass  # a full or read-only disk: it is only a cache
+    return found
+
+
+def forget(library: Path, sources: Set[str]) -> None:
+    """Delete caches of segments other than those with the hashes ``sources``, if that can be."""
+    known = {source[:32] for source in sources}
+    try:
+        for path in (library / FOLDER).glob("*.codes1"):
+            name = _NAME.fullmatch(path.name)
+            if name and name[1] not in known:
+                path.unlink(missing_ok=True)
+    except OSError:
+        pass
+
+
+def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
+    """The first whole cache of a source; damaged ones are deleted."""
+    for path in folder.glob(f"{source[:32]}-*.codes1"):
+        name = _NAME.fullmatch(path.name)
+        try:
+            if name:
+                file = CheckedFile(path, path.stat().st_size, name[2])
+                return _codes(view_columns(file.data), *rows.shape)
+        except (DamagedLibraryError, OSError):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass
+    return None
+
+
+def _codes(found: dict[str, np.ndarray], count: int, dim: int) -> Codes:
+    """Codes of a table ``[count, dim]``; their checksum was right, but they may be of another."""
+    beyond = found.get("beyond", np.zeros(0))
+    shapes = {
+        "code": (count, WIDTH),
+        "more": (count, MORE),
+        "mean": (dim,),
+        "basis": (dim, dim),
+        "scale": (WIDTH + MORE - 2,),
+        "spread": (2, dim),
+        "tail_step": (2,),
+        "beyond": (beyond.size,),
+    }
+    fit = {name: array.shape for name, array in found.items()} == shapes
+    if not fit or not ((beyond >= 0) & (beyond < count)).all():
+        raise DamagedLibraryError("codes: do not fit their segment")
+    return Codes(**found)
+
+
+def _write(codes: Codes, source: str, folder: Path) -> None:
+    disk, tally = Disk(), Tally()
+    columns = {
+        name: Column([array], array.dtype.name, array.shape[1:])
+        for name, array in vars(codes).items()
+    }
+    folder.mkdir(exist_ok=True)
+    temporary = folder / f"{source[:32]}.{os.getpid()}.tmp"
+    disk.write(temporary, tally.over(dump_columns(columns)))
+    disk.sync_file(temporary)
+    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes1")

@@ -1,0 +1,20 @@
+"""The one compiled part; where there is no C compiler, NumPy does its work."""
+
+from setuptools import Extension, setup
+
+# Sums of floats may be reordered and fused; nothing else of -ffast-math, which would change the
+# floating-point mode of the whole process when the library is loaded.
+FLAGS = [
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fassociative-math",
+    "-fno-signed-zeros",
+    "-Wno-psabi",
+]
+
+setup(
+    ext_modules=[
+        Extension("index._kernels", ["index/kernels.c"], extra_compile_args=FLAGS, optional=True)
+    ]
+)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_embedder import FakeEmbedder, unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index import Library, Song, Text, code_files, kernels
+from index.bounds import song_bounds, tight_bounds
+from index.codes import WIDTH, make_codes
+from index.exact import pair_score
+from index.search import as_passages, search_each, search_songs
+from index.table import Ragged
+from retrieval.errors import SearchError
+
+
+def make_cone(rng: np.random.Generator, songs: int, dim: int, longest: int) -> Ragged:
+    """Songs around one direction, of 1 to ``longest`` clips, some of them twice."""
+    counts = rng.integers(1, longest + 1, songs)
+    falling = 0.5 ** np.arange(dim)
+    centre, parts = rng.normal(size=dim), []
+    for n in counts:
+        if parts and rng.random() < 0.1:
+            parts.append(parts[int(rng.integers(len(parts)))])
+            continue
+        own = rng.normal(size=dim) * falling + 0.3 * rng.normal(size=(int(n), dim)) * falling
+        x = 2 * centre / np.linalg.norm(centre) + own
+        parts.append((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32))
+    offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
+    return Ragged((np.concatenate(parts),), offsets)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dim", [16, 64, 300])
+def test_certified_equals_exact_in_a_narrow_cone(dim: int, dtype: type) -> None:
+    rng = np.random.default_rng(dim)
+    table = make_cone(rng, 1500, dim, 60)
+    middle = len(table.parts[0]) // 2
+    middle = int(table.offsets[np.searchsorted(table.offsets, middle)])
+    emb = table.parts[0].astype(dtype)
+    table = Ragged((emb[:middle], emb[middle:]), table.offsets)
+    codes = [make_codes(part) for part in table.parts]
+    scored = []
+    for case in range(60):
+        passages = int(rng.choice([1, 2, 5, 9, 17]))
+        near = table.rows(int(rng.integers(1500)))[:1] + rng.normal(size=(passages, dim)) * 0.1
+        q = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+        w = (
+            rng.normal(size=passages).astype(np.float32)
+            if case % 3
+            else np.ones(passages) / passages
+        )
+        rows = None if case % 2 else np.sort(rng.choice(1500, int(rng.integers(1, 1500)), False))
+        tau, k = float(rng.choice([0.01, 0.057, 1.0])), int(rng.integers(1, 20))
+        given = codes if case % 5 else [codes[0], None]
+        exact = search_songs(q, w, table, tau, k, rows=rows, mode="exact")
+        found = search_songs(
+            q,
+            w,
+            table,
+            tau,
+            k,
+            rows=rows,
+            mode="certified",
+            codes=lambda: given,  # noqa: B023
+        )
+        assert found.exact
+        assert found.rows.tolist() == exact.rows.tolist()
+        assert found.scores.tolist() == exact.scores.tolist()
+        scored.append(found.scored)
+    assert np.median(scored) < 400
+
+
+def test_without_variance_every_song_ties() -> None:
+    one = unit_rows(np.random.default_rng(0), 1, 32)
+    table = Ragged((np.repeat(one, 400, axis=0),), np.arange(0, 401, 4))
+    codes = [make_codes(table.parts[0])]
+    found = search_songs(one, np.ones(1), table, 0.1, 5, mode="certified", codes=lambda: codes)
+    assert found.exact
+    assert found.rows.tolist() == [0, 1, 2, 3, 4]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    dim=st.sampled_from([1, 3, 16, 47, 48, 80, 126, 127, 140]),
+    tau=st.sampled_from([0.003, 0.02, 0.06, 1.0, 100.0]),
+    spread=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 10.0]),
+    passages=st.integers(1, 10),
+    numpy=st.booleans(),
+)
+def test_bounds_are_never_below_the_score(
+    seed: int, dim: int, tau: float, spread: float, passages: int, numpy: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 61, 12)
+    x = rng.normal(size=dim) + spread * rng.normal(size=(int(counts.sum()), dim))
+    x[rng.integers(len(x))] *= -1  # one far from all
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(rng.choice(["f2", "f4"]))
+    table = Ragged((x,), np.concatenate([[0], np.cumsum(counts)]))
+    q, w = unit_rows(rng, passages, dim), rng.normal(size=passages).astype(np.float32)
+    query, codes = as_passages(q, w), [make_codes(x)]
+    scores = np.array([pair_score(q, w, table.rows(j), tau) for j in range(12)])
+    with pytest.MonkeyPatch.context() as patch:
+        if numpy:
+            patch.setattr(kernels, "compiled", lambda: None)
+        assert (song_bounds([query], table, codes)[0] >= scores).all()
+        found = tight_bounds(query, table, codes, tau, np.arange(12), -np.inf)
+        if found is not None:
+            assert (found[0] >= scores).all()
+            bar = float(np.median(scores))
+            quick = tight_bounds(query, table, codes, tau, np.arange(12), bar)[0]
+            assert (quick >= scores).all()
+            assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
+
+
+def test_queries_asked_together_get_the_answers_they_get_alone() -> None:
+    rng = np.random.default_rng(3)
+    table = make_cone(rng, 300, 24, 12)
+    codes = [make_codes(table.parts[0])]
+    queries = [
+        as_passages(unit_rows(rng, int(n), 24), rng.normal(size=n)) for n in rng.integers(1, 6, 20)
+    ]
+    rows = [None if i % 3 else np.arange(i, 300, 2) for i in range(20)]
+    together = search_each(
+        queries, table, 0.05, 5, rows=rows, mode="certified", codes=lambda: codes
+    )
+    for query, own, found in zip(queries, rows, together, strict=True):
+        alone = search_songs(query.emb, query.weight, table, 0.05, 5, rows=own, mode="exact")
+        assert found.rows.tolist() == alone.rows.tolist()
+        assert found.scores.tolist() == alone.scores.tolist()
+    assert search_each([], table, 0.05, 5, codes=lambda: codes) == []
+
+
+def test_codes_are_cached_checked_and_made_again(tmp_path: Path) -> None:
+    rows = unit_rows(np.random.default_rng(1), 300, 20)
+    made = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
+    (file,) = (tmp_path / code_files.FOLDER).iterdir()
+    whole = file.read_bytes()
+    read = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
+    for name, array in vars(made).items():
+        assert np.array_equal(getattr(read, name), array)
+    for damaged in (
+        b"",
+        whole[:-1],
+        whole + b"x",
+        b"\0" * len(whole),
+        whole[:900] + b"?" + whole[901:],
+    ):
+        file.write_bytes(damaged)
+        again = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
+        assert np.array_equal(again.code, made.code)
+        assert file.read_bytes() == whole
+    assert np.array_equal(
+        code_files.codes_of(rows[:200], "ab" * 32, tmp_path, least=1).code,
+        make_codes(rows[:200]).code,
+    )  # a cache that is whole and of another table
+    assert code_files.codes_of(rows, "cd" * 32, tmp_path) is None
+    code_files.forget(tmp_path, {"cd" * 32})
+    assert not list((tmp_path / code_files.FOLDER).iterdir())
+
+
+def test_a_folder_that_takes_no_cache_is_searched_all_the_same(tmp_path: Path) -> None:
+    rows = unit_rows(np.random.default_rng(1), 30, 20)
+    (tmp_path / code_files.FOLDER).write_text("in the way")
+    assert code_files.codes_of(rows, "ab" * 32, tmp_path, least=1).code.shape == (30, WIDTH)
+
+
+def test_library_answers_are_the_same_in_every_mode(
+    library: Library, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_files, "LEAST_ROWS", 1)
+    monkeypatch.setattr(code_files.codes_of, "__defaults__", (1,))
+    library.add([music])
+    library.add_texts(["a piano. then drums", "one violin", "strings. a flute. silence"])
+    queries = ["a piano. then strings", Text("bass") - 0.7 * Text("a drum. a horn"),
+               Song(music / "00.mp3"), Text("x") + 0.3 * Song(music / "02.mp3", 0, 15)]  # fmt: skip
+    for query in queries:
+        for where in (None, "id % 2 = 0"):
+            found = [
+                library.search(query, 4, where, mode=m) for m in ("exact", "certified", "auto")
+            ]
+            assert len({tuple((h.id, h.score) for h in hits) for hits in found}) == 1
+            assert all(hits.exact for hits in found)
+    each = library.search_each(queries, 4, "id % 2 = 0", mode="certified")
+    assert [[h.id for h in hits] for hits in each] == [
+        [h.id for h in library.search(query, 4, "id % 2 = 0")] for query in queries
+    ]
+    assert library.search_each([]) == []
+    for wrong in (
+        {"exact": "never"},
+        {"budget": 9},
+        {"exact": "budget", "budget": 3},
+        {"mode": "x"},
+    ):
+        with pytest.raises(SearchError, match=next(reversed(wrong))):
+            library.search("a", 4, **wrong)
+    assert list((tmp_path / "music.lp" / "cache").iterdir())
+    texts = library.texts(music / "00.mp3", k=2)
+    again = Library.open(tmp_path / "music.lp", FakeEmbedder())
+    assert [(t.id, t.score) for t in again.texts(music / "00.mp3", k=2)] == [
+        (t.id, t.score) for t in texts
+    ]
+    for file in (tmp_path / "music.lp" / "cache").iterdir():
+        file.write_bytes(b"damaged")
+    damaged = Library.open(tmp_path / "music.lp", FakeEmbedder())
+    hits = damaged.search(queries[0], 4, mode="certified")
+    assert [h.id for h in hits] == [h.id for h in library.search(queries[0], 4)]
+    library.compact()
+    library.search("a", mode="certified")
+    names = {p.name[:32] for p in (tmp_path / "music.lp" / "cache").iterdir()}
+    assert len(names) == 2  # of the joined segment's songs and texts

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.machine import print_machine
 from retrieval.checkpoint import load_model
+from retrieval.encoders.base import AudioEncoder
 from retrieval.inference import CHUNK_CLIPS
 
 SECONDS, ROUNDS = 180, 9
@@ -40,14 +41,14 @@ def main() -> None:
     clips = torch.from_numpy(samples[: CHUNK_CLIPS * model.net.audio.clip_samples]).reshape(
         CHUNK_CLIPS, -1
     )
-    prepared = model.net.audio.prepare(clips)
+    features = model.net.audio.front_end(clips)
     with torch.inference_mode():
         whole = median_s(lambda: model.embed_samples(samples))
-        front = median_s(lambda: model.net.audio.prepare(clips)) / CHUNK_CLIPS
-        network = median_s(lambda: model.net.audio(prepared)) / CHUNK_CLIPS
+        front = median_s(lambda: model.net.audio.front_end(clips)) / CHUNK_CLIPS
+        network = median_s(lambda: model.net.audio.encode(features)) / CHUNK_CLIPS
         a = torch.randn(1024, 1024)
         limit = 2 * 1024**3 / median_s(lambda: a @ a)
-    flops = count_flops(model.net.audio, prepared) / CHUNK_CLIPS
+    flops = count_flops(model.net.audio, features) / CHUNK_CLIPS
     print(f"a song of {SECONDS} s, decoded: {whole:.3f} s ({SECONDS / whole:.0f} times real time)")
     print(f"a clip: front end {1e3 * front:.1f} ms, network {1e3 * network:.1f} ms")
     print(
@@ -56,12 +57,12 @@ def main() -> None:
     )
 
 
-def count_flops(encoder: torch.nn.Module, prepared: torch.Tensor) -> int:
+def count_flops(encoder: AudioEncoder, features: torch.Tensor) -> int:
     """Operations of one forward pass, as torch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder(prepared)
+        encoder.encode(features)
     return counter.get_total_flops()
 
 

@@ -20,6 +20,8 @@ from retrieval.training import LitCoLLAP
 def gradients(rank: int, world: int, root: str, tower: str) -> None:
     torch.set_num_threads(1)
     net = make_net(Path(tower))
+    # Each process varies its own songs by chance of its own; the rest must not depend on the split.
+    net.audio.vary = lambda prepared, filled, song: (prepared, filled)
     cache = FeatureCache(Path(root) / "cache", net)
     songs = [cache.get(song) for song in read_manifest(Path(root) / "manifest.jsonl")]
     batch = TrainSteps([Part(songs, 6)], net, 3, seed=0, rank=rank, world=world)[0]

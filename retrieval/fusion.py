@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 #: The scores that one checkpoint can be asked for; all but ``attention`` are baselines.
 POOLINGS = ("attention", "softmax", "mean", "max", "maxsim", "first")
+#: Pairs of a passage and a clip that are scored at once: 16 MB of float32 each for their cosines,
+#: weights and products, near enough to the caches of a CPU and enough to keep a GPU busy.
+CHUNK_PAIRS = 1 << 22
 
 
 def similarity(passage_emb: Tensor, clip_emb: Tensor) -> Tensor:
@@ -93,17 +97,59 @@ def fused_score(
         )
     if pooling == "first":
         clip_emb, clip_mask = clip_emb[:, :1], clip_mask[:, :1]
-    sim = similarity(passage_emb, clip_emb)
-    if pooling in ("attention", "softmax"):
-        per_passage = (attention(sim, clip_mask, tau) * sim).sum(dim=-1)
-    elif pooling in ("max", "maxsim", "first"):
-        per_passage = mask_clips(sim, clip_mask).amax(dim=-1)
-    else:
-        raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}")
     if pooling == "maxsim":
-        real = (passage_weight > 0).to(sim.dtype)
+        real = (passage_weight > 0).to(clip_emb.dtype)
         passage_weight = real / real.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.einsum("ijp,ip->ij", per_passage, passage_weight)
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}")
+    tempered = tau if pooling in ("attention", "softmax") else None
+    return _by_texts(passage_emb, passage_weight, clip_emb, clip_mask, tempered)
+
+
+def _by_texts(
+    passage_emb: Tensor,
+    passage_weight: Tensor,
+    clip_emb: Tensor,
+    clip_mask: Tensor,
+    tau: float | Tensor | None,
+) -> Tensor:
+    """:func:`_score_texts` for a few texts at a time, so that memory does not grow with texts.
+
+    Where a gradient is wanted, only the scores are kept of each few and the rest is computed again
+    on the way back: that takes less time than writing all of it to memory and reading it.
+    """
+    pairs = passage_emb.shape[1] * clip_mask.numel()
+    texts = max(CHUNK_PAIRS // max(pairs, 1), 1)
+    if len(passage_emb) <= texts:
+        return _score_texts(passage_emb, passage_weight, clip_emb, clip_mask, tau)
+    chunks = zip(passage_emb.split(texts), passage_weight.split(texts), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_score_texts(*chunk, clip_emb, clip_mask, tau) for chunk in chunks])
+    again = [
+        checkpoint(_score_texts, *chunk, clip_emb, clip_mask, tau, use_reentrant=False)
+        for chunk in chunks
+    ]
+    return torch.cat(again)
+
+
+def _score_texts(
+    passage_emb: Tensor,
+    passage_weight: Tensor,
+    clip_emb: Tensor,
+    clip_mask: Tensor,
+    tau: float | Tensor | None,
+) -> Tensor:
+    """Weighted sum over passages of the attended cosine, or without ``tau`` of the best clip's."""
+    texts, passages, dim = passage_emb.shape
+    # Passages of all texts in one row: the layout that the matrix product gives, never copied.
+    sim = (passage_emb.reshape(-1, dim) @ clip_emb.reshape(-1, dim).T).unflatten(1, clip_mask.shape)
+    fill = torch.finfo(sim.dtype).min
+    if tau is None:
+        per_passage = sim.masked_fill(~clip_mask, fill).amax(dim=-1)
+    else:
+        weight = torch.softmax((sim / tau).masked_fill(~clip_mask, fill), dim=-1)
+        per_passage = (weight * sim).sum(dim=-1)
+    return torch.einsum("ipj,ip->ij", per_passage.unflatten(0, (texts, passages)), passage_weight)
 
 
 def peak_span(weight: np.ndarray, clip_times: np.ndarray) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.sequence import KernelAttention, SequenceEncoder
 from retrieval.text import Passage, split_passages
-from retrieval.words import WordEncoder
+from retrieval.words import WordEncoder, number_features
 
 #: ``logit_scale`` starts at 1 / 0.07 and may reach 100, as in CLIP (arXiv 2103.00020, 2.5).
 LOGIT_SCALE_INIT = math.log(1 / 0.07)
@@ -147,9 +147,10 @@ class CoLLAP(nn.Module):
         nn.init.orthogonal_(self.text_project.weight)
         self.words: WordEncoder | None = None
         if config.word_layers:
+            numbers = number_features(self.text.vocabulary())
             d_word = self.text.word_table().shape[1]
             self.words = WordEncoder(
-                d_word, config.dim, layers=config.word_layers, dropout=config.dropout
+                numbers, d_word, config.dim, layers=config.word_layers, dropout=config.dropout
             )
         self.passages = SequenceEncoder(
             config.dim, config.text_layers, config.heads, config.dropout

@@ -11,7 +11,7 @@ from retrieval.encoders.keys import KeyHearing
 from retrieval.encoders.mel import MelConfig, MelEncoder, degrade, take_stretch
 from retrieval.encoders.spectrum import FLOOR, GROUP, LOWEST_PITCH, Spectrum
 from retrieval.errors import ConfigError
-from retrieval.words import WordEncoder
+from retrieval.words import NUMBER_WIDTH, WordEncoder, number_features
 
 RATE_HZ = 24_000
 
@@ -124,7 +124,7 @@ def test_a_frozen_encoder_varies_nothing() -> None:
 
 def test_an_untrained_word_branch_changes_nothing_and_sees_no_padding() -> None:
     torch.manual_seed(0)
-    branch = WordEncoder(16, 8, width=16).eval()
+    branch = WordEncoder(torch.zeros(30, NUMBER_WIDTH), 16, 8, width=16).eval()
     table = torch.randn(30, 16)
     assert (branch([[1, 2, 3], [4]], table) == 0).all()
     torch.nn.init.normal_(branch.leave.weight)
@@ -141,3 +141,27 @@ def test_a_passage_in_two_texts_is_the_same_passage(tower: Path) -> None:
     state = net.encode_texts([["a piano", "drums"], ["a piano", "drums"], ["drums"]])
     assert torch.equal(state.passage_emb[0], state.passage_emb[1])
     assert not torch.allclose(state.passage_emb[2, 0], state.passage_emb[0, 1])
+
+
+def test_numbers_near_one_another_read_alike() -> None:
+    words = ["120", "\u0120120", "\u2581120", "123", "240", "piano", "", "\u00b2", "1234567", "0"]
+    found = number_features(words)
+    assert found.shape == (len(words), NUMBER_WIDTH)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert (found[5:] == 0).all()
+    near, far = (torch.nn.functional.cosine_similarity(found[0], found[i], dim=0) for i in (3, 4))
+    assert 0.7 < near < 0.9  # 2.5 % apart
+    assert far < near - 0.2
+    assert torch.allclose(found[0].square().sum(), torch.tensor(NUMBER_WIDTH / 2))
+
+
+def test_a_passage_reads_its_numbers(tower: Path) -> None:
+    net = make_net(tower).eval()
+    assert net.words is not None
+    assert net.words.numbers.shape == (len(net.text.word_table()), NUMBER_WIDTH)
+    torch.nn.init.normal_(net.words.leave.weight)
+    ids = net.text.token_ids("tempo 120")
+    before = net.words([ids], net.text.word_table())
+    net.words.numbers[ids[-1]] += 1
+    assert not torch.allclose(before, net.words([ids], net.text.word_table()))

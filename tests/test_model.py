@@ -11,6 +11,7 @@ from broken_audio import write_good_file
 from tiny import make_net
 
 from index.exact import pair_score
+from retrieval import fusion
 from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.errors import ConfigError, EncoderError, TextError
 from retrieval.fusion import POOLINGS, fused_score
@@ -214,3 +215,25 @@ def test_the_default_tower_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformer, "MINILM_SHA256", "0" * 64)
     with pytest.raises(EncoderError, match="SHA-256"):
         transformer.find_weights(transformer.DEFAULT_WEIGHTS)
+
+
+def test_scores_of_a_few_texts_at_a_time_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(chunk_pairs: int, pooling: str) -> list[torch.Tensor]:
+        monkeypatch.setattr(fusion, "CHUNK_PAIRS", chunk_pairs)
+        rng = torch.Generator().manual_seed(0)
+        q = torch.nn.functional.normalize(torch.randn(7, 3, 8, generator=rng), dim=-1)
+        c = torch.nn.functional.normalize(torch.randn(5, 6, 8, generator=rng), dim=-1)
+        mask = torch.arange(6) < torch.tensor([1, 2, 6, 3, 5])[:, None]
+        leaves = [q, torch.softmax(torch.randn(7, 3, generator=rng), 1), c, torch.tensor(0.1)]
+        q, weight, c, tau = (leaf.requires_grad_() for leaf in leaves)
+        found = fused_score(q, weight, c, mask, tau, pooling)
+        (found * torch.randn(7, 5, generator=rng)).sum().backward()
+        with torch.no_grad():
+            silent = fused_score(q, weight, c, mask, tau, pooling)
+        return [found, silent, *(x.grad for x in leaves if x.grad is not None)]
+
+    for pooling in POOLINGS:
+        whole = score(10**9, pooling)
+        for chunk_pairs in (1, 200):  # 7 texts one by one, and two by two with one left
+            for a, b in zip(score(chunk_pairs, pooling), whole, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)

@@ -101,6 +101,10 @@ class TextEncoder(nn.Module, ABC):
     def word_table(self) -> Tensor:
         """Vectors of the tower's tokens, ``[vocabulary, d_word]``; never trained here."""
 
+    @abstractmethod
+    def vocabulary(self) -> list[str]:
+        """The tower's tokens as its tokenizer writes them, one for each row of ``word_table``."""
+
     def encode_together(self, passages: list[str]) -> Tensor:
         """Vectors of passages of equal length, fast rather than exact; for training."""
         return self(passages)

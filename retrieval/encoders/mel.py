@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from retrieval.encoders.base import AudioEncoder
 from retrieval.encoders.keys import KeyHearing
+from retrieval.encoders.profiles import WIDTH as PROFILE_WIDTH
+from retrieval.encoders.profiles import Profiles
 from retrieval.encoders.spectrum import FLOOR, GROUP, Spectrum
 from retrieval.encoders.weights import module_digest
 from retrieval.errors import ConfigError
@@ -35,8 +37,10 @@ class MelConfig:
             (torch 2.13).
         blocks: residual convolutions of each stage.
         key: hear the key of a clip apart (:mod:`retrieval.encoders.keys`).
+        profiles: add key and tempo by fixed rules to every frame
+            (:mod:`retrieval.encoders.profiles`); a frame is then 172 numbers wider.
         context_layers: transformer layers over the frames of a clip, which hear tempo and key.
-        d_audio: width of a frame.
+        d_audio: width of the learned part of a frame.
         dropout: on the frames.
         crop: part of each clip that a training step hears, at a random place; all of it at 1.
         frozen: keep the weights as they are.
@@ -52,6 +56,7 @@ class MelConfig:
     widths: tuple[int, int, int, int] = (32, 80, 112, 160)
     blocks: tuple[int, int, int] = (1, 1, 1)
     key: bool = False
+    profiles: bool = False
     context_layers: int = 2
     d_audio: int = 256
     dropout: float = 0.1
@@ -61,7 +66,8 @@ class MelConfig:
     def __post_init__(self) -> None:
         if self.n_mels % 16:
             raise ConfigError(f"n_mels: got {self.n_mels}, expected a multiple of 16")
-        multiple = 24 if self.key else GROUP  # whole octaves, in whole rows
+        # Whole octaves, in whole rows.
+        multiple = 24 if self.key or self.profiles else GROUP
         if self.pitch_bands % multiple:
             raise ConfigError(
                 f"pitch_bands: got {self.pitch_bands}, expected a multiple of {multiple}"
@@ -137,7 +143,8 @@ class MelEncoder(AudioEncoder):
         super().__init__()
         self.config = config
         self.sample_rate_hz, self.clip_s = config.sample_rate_hz, config.clip_s
-        self.d_audio, self.frozen = config.d_audio, config.frozen
+        self.d_audio = config.d_audio + PROFILE_WIDTH * config.profiles
+        self.frozen = config.frozen
         stem, one, two, three = config.widths
         self.spectrum = Spectrum(
             config.sample_rate_hz, config.n_fft, config.hop, config.n_mels, config.pitch_fft,
@@ -159,6 +166,7 @@ class MelEncoder(AudioEncoder):
             nn.Linear(config.d_audio, config.d_audio),
         )
         self.key = KeyHearing(config.d_audio) if config.key else None
+        self.profiles = Profiles(config.hop / config.sample_rate_hz) if config.profiles else None
         self.norm = nn.LayerNorm(config.d_audio)
         self.dropout = nn.Dropout(config.dropout)
         self.context = FrameContext(config.d_audio, config.context_layers, config.dropout)
@@ -181,8 +189,9 @@ class MelEncoder(AudioEncoder):
     def encode(self, features: Tensor) -> Tensor:
         """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""
         features = features.to(self.project.weight.dtype)
-        mel = features[:, : self.config.n_mels] * self.band_scale + self.band_shift
-        x = mel.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        mel = features[:, : self.config.n_mels]
+        x = (mel * self.band_scale + self.band_shift).unsqueeze(1)
+        x = x.contiguous(memory_format=torch.channels_last)
         x = F.gelu(self.stem_norm(self.stem(x)))
         x = self.stages(x)  # [n, channels, n_mels / 16, columns / 8]
         x = self.project(x.flatten(1, 2).transpose(1, 2))
@@ -190,7 +199,14 @@ class MelEncoder(AudioEncoder):
         x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
         if self.key is not None:
             x = x + self.key(semitones)[:, None]
-        return self.context(self.dropout(self.norm(x)))
+        x = self.context(self.dropout(self.norm(x)))
+        return x if self.profiles is None else self._beside(x, self.profiles(mel, semitones))
+
+    @staticmethod
+    def _beside(frames: Tensor, profile: Tensor) -> Tensor:
+        return torch.cat(
+            [frames, profile.to(frames.dtype)[:, None].expand(-1, frames.shape[1], -1)], dim=-1
+        )
 
     def identity(self) -> dict[str, object]:
         """Front-end settings, and a digest of frozen weights; others live in the checkpoint."""
@@ -198,7 +214,7 @@ class MelEncoder(AudioEncoder):
         names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
         found = {"name": "mel", **{name: settings[name] for name in names}}
         if self.frozen:
-            found["weights"] = module_digest(self)
+            found |= {"profiles": settings["profiles"], "weights": module_digest(self)}
         return found
 
 

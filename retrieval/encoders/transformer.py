@@ -165,6 +165,15 @@ class TransformerEncoder(TextEncoder):
         """The tower's input embeddings, ``[vocabulary, d_word]``."""
         return self.tower.get_input_embeddings().weight.detach()
 
+    def vocabulary(self) -> list[str]:
+        """The tower's tokens; empty for rows of its table that no token has."""
+        known = self.tokenizer.get_vocab()
+        words = [""] * len(self.word_table())
+        for word, row in known.items():
+            if row < len(words):
+                words[row] = word
+        return words
+
     def _encode(self, passages: list[str]) -> Tensor:
         batch = self.tokenizer(passages, padding=True, return_tensors="pt")
         batch = batch.to(next(self.tower.parameters()).device)

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The package needs NumPy 1; numba, torchvision and h5py are imported beside its network but not
 #: used by it, so that the script stands in for them.
 NEEDED = ("laion-clap==1.1.7", "torchlibrosa==0.1.0", "numpy==1.26.4", "librosa==0.11.0")
-ALSO = ("joblib", "lazy-loader", "decorator", "msgpack", "pooch", "audioread")
+ALSO = (
+    "joblib", "lazy-loader", "decorator", "msgpack", "pooch", "requests", "urllib3", "idna",
+    "certifi", "charset-normalizer", "platformdirs", "packaging",
+)  # fmt: skip
 SIZES = {"tiny": (TINY, False), "tiny-fusion": (TINY, True), "base": (BASE, False)}
 
 

@@ -147,37 +147,6 @@ def test_mel_keeps_its_budget() -> None:
     assert counter.get_total_flops() <= 1.5e9
 
 
-def test_clap_frames_average_to_its_own_output_and_repeat(tmp_path: Path) -> None:
-    from transformers import (
-        ClapAudioConfig,
-        ClapConfig,
-        ClapFeatureExtractor,
-        ClapModel,
-        ClapTextConfig,
-    )
-
-    torch.manual_seed(0)
-    audio = ClapAudioConfig(
-        patch_embeds_hidden_size=16, depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 1, 1],
-        hidden_size=128, projection_dim=16, num_mel_bins=64, spec_size=256,
-    )  # fmt: skip
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
-    text = ClapTextConfig(vocab_size=50, intermediate_size=16, projection_dim=16, **small)
-    clap = ClapModel(ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict())).eval()
-    clap.save_pretrained(tmp_path)
-    ClapFeatureExtractor().save_pretrained(tmp_path)
-    encoder = build_audio_encoder({"name": "clap", "weights": str(tmp_path)}).eval()
-    assert encoder.clip_samples == 480_000
-    clips = torch.randn(3, encoder.clip_samples, generator=torch.Generator().manual_seed(1)) / 9
-    frames = encoder(encoder.prepare(clips))
-    assert torch.equal(frames, encoder(encoder.prepare(clips)))
-    assert torch.allclose(frames[1:2], encoder(encoder.prepare(clips[1:2])), atol=1e-5)
-    with torch.no_grad():
-        features = encoder.front_end(clips)
-        wanted = clap.audio_model(features, is_longer=torch.zeros(3, 1, dtype=torch.bool))
-    assert torch.allclose(frames.mean(dim=1), wanted.pooler_output, atol=1e-5)
-
-
 def test_a_collapsed_text_tower_is_refused(tower: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 

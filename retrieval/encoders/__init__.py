@@ -8,11 +8,16 @@ from typing import Any
 
 from retrieval.encoders.base import AudioEncoder, TextEncoder
 from retrieval.encoders.clap import ClapConfig, ClapEncoder
+from retrieval.encoders.laion_clap import LaionClapConfig, LaionClapEncoder
 from retrieval.encoders.mel import MelConfig, MelEncoder
 from retrieval.encoders.transformer import TransformerConfig, TransformerEncoder
 from retrieval.errors import ConfigError
 
-_AUDIO = {"mel": (MelConfig, MelEncoder), "clap": (ClapConfig, ClapEncoder)}
+_AUDIO = {
+    "mel": (MelConfig, MelEncoder),
+    "clap": (ClapConfig, ClapEncoder),
+    "laion_clap": (LaionClapConfig, LaionClapEncoder),
+}
 _TEXT = {"transformer": (TransformerConfig, TransformerEncoder)}
 
 __all__ = ["AudioEncoder", "TextEncoder", "build_audio_encoder", "build_text_encoder"]

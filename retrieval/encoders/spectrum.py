@@ -24,7 +24,7 @@ def mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
     mels = torch.linspace(0.0, top, n_mels + 2, dtype=torch.float64)
     edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
     bins = torch.linspace(0.0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    return _triangles(bins, edges)
+    return triangular_filters(bins, edges).float()
 
 
 def pitch_filterbank(sample_rate_hz: int, n_fft: int, bands: int) -> Tensor:
@@ -36,13 +36,14 @@ def pitch_filterbank(sample_rate_hz: int, n_fft: int, bands: int) -> Tensor:
     pitch = torch.arange(-1, bands + 1, dtype=torch.float64) + LOWEST_PITCH
     centres = 440.0 * 2.0 ** ((pitch - 69) / 12)
     bins = torch.linspace(0.0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    return _triangles(bins, centres)
+    return triangular_filters(bins, centres).float()
 
 
-def _triangles(bins: Tensor, edges: Tensor) -> Tensor:
+def triangular_filters(bins: Tensor, edges: Tensor) -> Tensor:
+    """Triangles between edges ``[bands + 2]`` that peak at 1, at ``[bins]``: both in hertz."""
     rise = (bins[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[None, 2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rise, fall).clamp(min=0).float()
+    return torch.minimum(rise, fall).clamp(min=0)
 
 
 class Spectrum(nn.Module):

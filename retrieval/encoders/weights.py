@@ -12,8 +12,20 @@ from torch import nn
 
 from retrieval.errors import EncoderError
 
+#: Tables that are counted rather than learned, which older files leave out.
+_COUNTED = (
+    "position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked",
+)  # fmt: skip
 
-def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
+
+#: Files that hold a vocabulary; without any, transformers makes a tokenizer of five signs up.
+_VOCABULARIES = (
+    "tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer.model",
+)  # fmt: skip
+
+
+def load_pretrained(kind: Any, weights: str, argument: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` on a local folder, or on a hub name.
 
     A folder is never looked up on the hub. Pickled weights are only read by transformers with
@@ -23,6 +35,7 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
         kind: a transformers class.
         weights: folder or hub name.
         argument: what the caller calls this setting, for messages.
+        options: further arguments of ``from_pretrained``.
 
     Raises:
         EncoderError: the folder or name cannot be loaded.
@@ -31,17 +44,47 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
     looks_like_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1
     if looks_like_path and not folder.is_dir():
         raise EncoderError(f"{argument}: got {weights!r}, expected an existing folder")
+    if kind.__name__ == "AutoTokenizer" and folder.is_dir():
+        _check_vocabulary(folder, argument)
     try:
         with _no_progress_bar():
             if folder.is_dir():
-                return kind.from_pretrained(folder, local_files_only=True)
-            return kind.from_pretrained(weights)
-    except (OSError, ValueError, KeyError) as error:
+                return kind.from_pretrained(folder, local_files_only=True, **options)
+            return kind.from_pretrained(weights, **options)
+    except Exception as error:  # a foreign or damaged folder fails in any of its libraries
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise EncoderError(
             f"{argument}: {weights!r} cannot be loaded as {kind.__name__}; expected a folder "
             f"written by save_pretrained, or a hub name and a network ({reason})"
         ) from error
+
+
+def _check_vocabulary(folder: Path, argument: str) -> None:
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise EncoderError(
+            f"{argument}: {str(folder)!r} has no tokenizer, expected one of "
+            f"{', '.join(_VOCABULARIES)}; copy the files of the model's tokenizer there"
+        )
+
+
+def load_whole(kind: Any, weights: str, argument: str) -> Any:
+    """:func:`load_pretrained` for a model of which no weight may be missing.
+
+    transformers fills in what a file lacks with random numbers, so that a model of another kind
+    loads too.
+
+    Raises:
+        EncoderError: the folder or name cannot be loaded, or lacks weights.
+    """
+    with _errors_only():
+        model, info = load_pretrained(kind, weights, argument, output_loading_info=True)
+    missing = sorted(name for name in info["missing_keys"] if not name.endswith(_COUNTED))
+    if missing:
+        raise EncoderError(
+            f"{argument}: {weights!r} lacks {len(missing)} weights of {kind.__name__}, for example "
+            f"{missing[0]!r}; it is a model of another kind, or incomplete"
+        )
+    return model
 
 
 @contextmanager
@@ -56,6 +99,19 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep transformers' table of weights that were not asked for off the terminal."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def module_digest(module: nn.Module) -> str:

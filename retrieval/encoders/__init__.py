@@ -7,12 +7,26 @@ from dataclasses import fields
 from typing import Any
 
 from retrieval.encoders.base import AudioEncoder, TextEncoder
+from retrieval.encoders.beats import BeatsConfig, BeatsEncoder
 from retrieval.encoders.clap import ClapConfig, ClapEncoder
+from retrieval.encoders.dual import DualConfig, DualEncoder
+from retrieval.encoders.frames import AstConfig, AstEncoder, Wav2Vec2Config, Wav2Vec2Encoder
 from retrieval.encoders.mel import MelConfig, MelEncoder
+from retrieval.encoders.muq import MuqConfig, MuqEncoder
 from retrieval.encoders.transformer import TransformerConfig, TransformerEncoder
+from retrieval.encoders.whisper import WhisperConfig, WhisperEncoder
 from retrieval.errors import ConfigError
 
-_AUDIO = {"mel": (MelConfig, MelEncoder), "clap": (ClapConfig, ClapEncoder)}
+_AUDIO: dict[str, tuple[Any, Any]] = {
+    "mel": (MelConfig, MelEncoder),
+    "clap": (ClapConfig, ClapEncoder),
+    "whisper": (WhisperConfig, WhisperEncoder),
+    "beats": (BeatsConfig, BeatsEncoder),
+    "ast": (AstConfig, AstEncoder),
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Encoder),
+    "muq": (MuqConfig, MuqEncoder),
+    "dual": (DualConfig, DualEncoder),
+}
 _TEXT = {"transformer": (TransformerConfig, TransformerEncoder)}
 
 __all__ = ["AudioEncoder", "TextEncoder", "build_audio_encoder", "build_text_encoder"]

@@ -13,7 +13,7 @@ from torch import nn
 from retrieval.errors import EncoderError
 
 
-def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
+def load_pretrained(kind: Any, weights: str, argument: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` on a local folder, or on a hub name.
 
     A folder is never looked up on the hub. Pickled weights are only read by transformers with
@@ -23,10 +23,13 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
         kind: a transformers class.
         weights: folder or hub name.
         argument: what the caller calls this setting, for messages.
+        options: of ``from_pretrained``.
 
     Raises:
         EncoderError: the folder or name cannot be loaded.
     """
+    from safetensors import SafetensorError
+
     folder = Path(weights).expanduser()
     looks_like_path = weights.startswith((".", "/", "~")) or weights.count("/") > 1
     if looks_like_path and not folder.is_dir():
@@ -34,9 +37,9 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
     try:
         with _no_progress_bar():
             if folder.is_dir():
-                return kind.from_pretrained(folder, local_files_only=True)
-            return kind.from_pretrained(weights)
-    except (OSError, ValueError, KeyError) as error:
+                return kind.from_pretrained(folder, local_files_only=True, **options)
+            return kind.from_pretrained(weights, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise EncoderError(
             f"{argument}: {weights!r} cannot be loaded as {kind.__name__}; expected a folder "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from retrieval.captioner import CaptionerConfig
 from retrieval.encoders import AudioEncoder, TextEncoder
+from retrieval.encoders.base import outside
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
@@ -197,16 +198,15 @@ def code_digest() -> str:
 
 def _own(net: CoLLAP) -> dict[str, Tensor]:
     """The state that a checkpoint holds: all but frozen published towers."""
-    outside = [p for p, part in (("audio.", net.audio), ("text.", net.text)) if part.frozen]
-    prefixes = tuple(f"{name}tower." for name in outside)
-    return {n: t for n, t in net.state_dict().items() if not n.startswith(prefixes or ("\0",))}
+    parts = (("audio", net.audio), ("text", net.text))
+    published = {f"{name}.{inner}" for name, part in parts for inner in outside(part)}
+    return {name: t for name, t in net.state_dict().items() if name not in published}
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
     """What tells the published towers that a checkpoint does not hold."""
     parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
-    outside = {name: p for name, p in parts.items() if p.frozen and hasattr(p, "tower")}
-    return {name: part.identity() for name, part in outside.items()}
+    return {name: part.identity() for name, part in parts.items() if outside(part)}
 
 
 def _digest(config: Mapping[str, Any]) -> str:

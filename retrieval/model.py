@@ -31,7 +31,7 @@ class ModelConfig:
     """Everything that fixes the architecture; the weights are apart.
 
     Attributes:
-        encoder: audio encoder, ``{"name": "mel" | "clap", ...}``.
+        encoder: audio encoder, ``{"name": "mel", ...}``; docs/encoders.md lists the names.
         text: text encoder, ``{"name": "transformer", ...}``.
         dim: width of the joint space.
         kernel_frames: frames that kernel attention pools at a time.

@@ -7,16 +7,27 @@ from dataclasses import fields
 from typing import Any
 
 from retrieval.encoders.base import AudioEncoder, TextEncoder
+from retrieval.encoders.beats import BeatsConfig, BeatsEncoder
 from retrieval.encoders.clap import ClapConfig, ClapEncoder
+from retrieval.encoders.dual import DualConfig, DualEncoder
+from retrieval.encoders.frames import AstConfig, AstEncoder, Wav2Vec2Config, Wav2Vec2Encoder
 from retrieval.encoders.laion_clap import LaionClapConfig, LaionClapEncoder
 from retrieval.encoders.mel import MelConfig, MelEncoder
+from retrieval.encoders.muq import MuqConfig, MuqEncoder
 from retrieval.encoders.transformer import TransformerConfig, TransformerEncoder
+from retrieval.encoders.whisper import WhisperConfig, WhisperEncoder
 from retrieval.errors import ConfigError
 
-_AUDIO = {
+_AUDIO: dict[str, tuple[Any, Any]] = {
     "mel": (MelConfig, MelEncoder),
     "clap": (ClapConfig, ClapEncoder),
     "laion_clap": (LaionClapConfig, LaionClapEncoder),
+    "whisper": (WhisperConfig, WhisperEncoder),
+    "beats": (BeatsConfig, BeatsEncoder),
+    "ast": (AstConfig, AstEncoder),
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Encoder),
+    "muq": (MuqConfig, MuqEncoder),
+    "dual": (DualConfig, DualEncoder),
 }
 _TEXT = {"transformer": (TransformerConfig, TransformerEncoder)}
 

@@ -37,7 +37,7 @@ class AudioEncoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
-        """Features ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
+        """Features ``[n, ...]`` -> ``[n, frames, d_encoded]``."""
 
     @abstractmethod
     def identity(self) -> dict[str, object]:
@@ -62,9 +62,21 @@ class AudioEncoder(nn.Module, ABC):
         """
         return prepared, filled
 
+    @property
+    def d_encoded(self) -> int:
+        """Width of what ``encode`` gives; more than ``d_audio`` where ``finish`` narrows it."""
+        return self.d_audio
+
+    def finish(self, encoded: Tensor) -> Tensor:
+        """What is trained even behind frozen weights: ``[..., d_encoded]`` -> ``[..., d_audio]``.
+
+        Nothing by default.
+        """
+        return encoded
+
     def forward(self, prepared: Tensor) -> Tensor:
         """The rest: prepared ``[n, ...]`` -> frames ``[n, frames, d_audio]``."""
-        return prepared if self.frozen else self.encode(prepared)
+        return self.finish(prepared if self.frozen else self.encode(prepared))
 
     def train(self, mode: bool = True) -> AudioEncoder:
         """Set training mode; a frozen encoder stays in evaluation mode."""
@@ -124,3 +136,17 @@ class TextEncoder(nn.Module, ABC):
         """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)
         return self
+
+
+def outside(part: AudioEncoder | TextEncoder) -> set[str]:
+    """Names of the frozen published weights in an encoder's state, which no checkpoint copies.
+
+    They are in an attribute ``tower``, of the encoder or of the encoders that it consists of.
+    """
+    found: set[str] = set()
+    if part.frozen and hasattr(part, "tower"):
+        found |= {name for name in part.state_dict() if name.startswith("tower.")}
+    for name, child in part.named_children():
+        if isinstance(child, AudioEncoder | TextEncoder):
+            found |= {f"{name}.{inner}" for inner in outside(child)}
+    return found

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from retrieval.captioner import CaptionerConfig
 from retrieval.encoders import AudioEncoder, TextEncoder
+from retrieval.encoders.tuning import rest_digest
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
@@ -37,7 +38,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint, replacing one that is there only when the new one is whole.
 
-    Weights of a frozen published tower are not copied: ``config.json`` names them by digest.
+    Weights of a frozen published tower are not copied: ``config.json`` names them by digest. Of a
+    tuned tower only what is trained is kept; adapters are kept beside the tower, never merged.
 
     Args:
         net: the model.
@@ -99,7 +101,7 @@ def load_model(path: str | Path | None = None, device: str = "cpu") -> LongplayM
     found = _frozen(net)
     if found != config["frozen"]:
         raise CheckpointError(
-            f"checkpoint {folder}: was trained with the frozen towers {config['frozen']}, found "
+            f"checkpoint {folder}: was trained with the published towers {config['frozen']}, found "
             f"{found}; another model of the same name is installed"
         )
     load_weights(net, weights, f"checkpoint {folder}")
@@ -196,17 +198,26 @@ def code_digest() -> str:
 
 
 def _own(net: CoLLAP) -> dict[str, Tensor]:
-    """The state that a checkpoint holds: all but frozen published towers."""
-    outside = [p for p, part in (("audio.", net.audio), ("text.", net.text)) if part.frozen]
-    prefixes = tuple(f"{name}tower." for name in outside)
-    return {n: t for n, t in net.state_dict().items() if not n.startswith(prefixes or ("\0",))}
+    """The state that a checkpoint holds: all but what is as published in the towers."""
+    state = net.state_dict()
+    for prefix, part in (("audio.", net.audio), ("text.", net.text)):
+        if hasattr(part, "tower") and (part.frozen or part.tuned is not None):
+            kept = {f"{prefix}{name}" for name in part.tuned or ()}
+            tower = f"{prefix}tower."
+            state = {n: t for n, t in state.items() if not n.startswith(tower) or n in kept}
+    return state
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
-    """What tells the published towers that a checkpoint does not hold."""
+    """What tells the published towers, or parts of towers, that a checkpoint does not hold."""
     parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
-    outside = {name: p for name, p in parts.items() if p.frozen and hasattr(p, "tower")}
-    return {name: part.identity() for name, part in outside.items()}
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        if hasattr(part, "tower") and part.frozen:
+            found[name] = part.identity()
+        elif hasattr(part, "tower") and part.tuned is not None:
+            found[name] = {**part.identity(), "weights": rest_digest(part)}
+    return found
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -172,6 +172,11 @@ class CoLLAP(nn.Module):
         """Factor of the scores in the contrastive loss, at most 100."""
         return self.log_scale.clamp(max=LOGIT_SCALE_MAX).exp()
 
+    def tower_parameters(self) -> set[nn.Parameter]:
+        """The weights inside published towers."""
+        towers = [getattr(part, "tower", None) for part in (self.audio, self.text)]
+        return {p for tower in towers if tower is not None for p in tower.parameters()}
+
     def split(self, text: str) -> list[Passage]:
         """Passages of a text; raises ``TextError`` where it is empty."""
         return split_passages(text, self.text.count_tokens, self.text.max_tokens)

@@ -19,12 +19,15 @@ class AudioEncoder(nn.Module, ABC):
         clip_s: length of a clip in seconds.
         d_audio: width of a frame.
         frozen: whether the weights stay as they are.
+        tuned: names of the weights that are trained where others of the tower are not
+            (:mod:`retrieval.encoders.tuning`); None where all or none are.
     """
 
     sample_rate_hz: int
     clip_s: float
     d_audio: int
     frozen: bool
+    tuned: frozenset[str] | None = None
 
     @property
     def clip_samples(self) -> int:
@@ -79,11 +82,15 @@ class TextEncoder(nn.Module, ABC):
         d_text: width of a passage vector.
         max_tokens: longest passage, in tokens without the special ones.
         frozen: whether the weights stay as they are.
+        tuned: as in :class:`AudioEncoder`.
+        unknown_id: token id of what the tower has no token for, None where it has one for all.
     """
 
     d_text: int
     max_tokens: int
     frozen: bool
+    tuned: frozenset[str] | None = None
+    unknown_id: int | None = None
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:

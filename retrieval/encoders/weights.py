@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from retrieval.errors import EncoderError
 
 
-def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
+def load_pretrained(kind: Any, weights: str, argument: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` on a local folder, or on a hub name.
 
     A folder is never looked up on the hub. Pickled weights are only read by transformers with
@@ -23,6 +23,7 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
         kind: a transformers class.
         weights: folder or hub name.
         argument: what the caller calls this setting, for messages.
+        options: more arguments of ``from_pretrained``, such as ``subfolder``.
 
     Raises:
         EncoderError: the folder or name cannot be loaded.
@@ -34,14 +35,54 @@ def load_pretrained(kind: Any, weights: str, argument: str) -> Any:
     try:
         with _no_progress_bar():
             if folder.is_dir():
-                return kind.from_pretrained(folder, local_files_only=True)
-            return kind.from_pretrained(weights)
+                return kind.from_pretrained(folder, local_files_only=True, **options)
+            return kind.from_pretrained(weights, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise EncoderError(
             f"{argument}: {weights!r} cannot be loaded as {kind.__name__}; expected a folder "
             f"written by save_pretrained, or a hub name and a network ({reason})"
         ) from error
+
+
+def load_network(
+    kind: Any, weights: str, argument: str, spare: tuple[str, ...] = (), **options: Any
+) -> Any:
+    """As :func:`load_pretrained`, and refuse weights that transformers would draw at random.
+
+    Args:
+        kind: a transformers class of networks.
+        weights: folder or hub name.
+        argument: what the caller calls this setting, for messages.
+        spare: parts that nothing reads; where their weights are missing they are set to None, so
+            that no chance is left in the network.
+        options: more arguments of ``from_pretrained``, such as ``subfolder``.
+
+    Raises:
+        EncoderError: it cannot be loaded, or weights are missing.
+    """
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report lists what is missing, which is checked below
+    try:
+        network, report = load_pretrained(
+            kind, weights, argument, output_loading_info=True, **options
+        )
+    finally:
+        logging.set_verbosity(level)
+    missing = set(report["missing_keys"])
+    for part in spare:
+        lost = {name for name in missing if name.startswith(f"{part}.")}
+        if lost:
+            setattr(network, part, None)
+            missing -= lost
+    if missing:
+        raise EncoderError(
+            f"{argument}: {weights!r} lacks {len(missing)} of the weights of a {kind.__name__}, "
+            f"among them {min(missing)!r}; expected a whole model, and would get random numbers"
+        )
+    return network
 
 
 @contextmanager
@@ -60,8 +101,13 @@ def _no_progress_bar() -> Iterator[None]:
 
 def module_digest(module: nn.Module) -> str:
     """SHA-256 over names, shapes and values of a module's state, in hex."""
+    return state_digest(module.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values of tensors, in hex; their order does not count."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -112,9 +112,10 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(
     from transformers import AutoModel, AutoTokenizer
 
     AutoModel.from_pretrained(folders["gpt2"]).save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(folders["gpt2"])
-    tokenizer.padding_side = "left"
-    tokenizer.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folders["gpt2"]).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
     left, right = (text_encoder(f, frozen=False).eval() for f in (tmp_path, folders["gpt2"]))
     assert torch.equal(left(TEXTS), right(TEXTS))
     assert right.tokenizer.pad_token == right.tokenizer.eos_token == "<|endoftext|>"

@@ -16,6 +16,7 @@ from retrieval.data.cache import CachedSong, FeatureCache, cache_songs
 from retrieval.data.manifest import Song, read_manifest
 from retrieval.data.text_cache import training_passages, warm_texts
 from retrieval.encoders import AudioEncoder, TextEncoder, build_text_encoder
+from retrieval.encoders.base import tower_owners
 from retrieval.encoders.tuning import adapted_name
 from retrieval.errors import AudioError, ConfigError
 from retrieval.model import CoLLAP, ModelConfig
@@ -82,7 +83,7 @@ def _retune(
     tune = (new or {}).get("tune")
     if tune is None or tune == old.get("tune"):
         return dict(old)
-    if hasattr(part, "tower") and not part.frozen:
+    if _tower_is_trained(part):
         raise ConfigError(
             f"{group}.tune: the tower of init was trained in another way ({group}.tune: "
             f"{old.get('tune')}), and what was trained cannot become the part that stays; expected "
@@ -91,8 +92,12 @@ def _retune(
     return {**old, "frozen": False, "tune": tune}
 
 
+def _tower_is_trained(part: AudioEncoder | TextEncoder) -> bool:
+    return any(not owner.frozen for _, owner in tower_owners(part))
+
+
 def _may_freeze(part: AudioEncoder, freeze: bool) -> bool:
-    if freeze and hasattr(part, "tower") and not part.frozen:
+    if freeze and _tower_is_trained(part):
         raise ConfigError(
             "freeze: got true, but the tower of init was trained, and a checkpoint keeps no tower "
             "that is frozen; expected null, which goes on training it"

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from retrieval.captioner import CaptionerConfig
 from retrieval.encoders import AudioEncoder, TextEncoder
-from retrieval.encoders.tuning import rest_digest
+from retrieval.encoders.base import outside
+from retrieval.encoders.tuning import rest_digests
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
@@ -199,25 +200,19 @@ def code_digest() -> str:
 
 def _own(net: CoLLAP) -> dict[str, Tensor]:
     """The state that a checkpoint holds: all but what is as published in the towers."""
-    state = net.state_dict()
-    for prefix, part in (("audio.", net.audio), ("text.", net.text)):
-        if hasattr(part, "tower") and (part.frozen or part.tuned is not None):
-            kept = {f"{prefix}{name}" for name in part.tuned or ()}
-            tower = f"{prefix}tower."
-            state = {n: t for n, t in state.items() if not n.startswith(tower) or n in kept}
-    return state
+    parts = (("audio", net.audio), ("text", net.text))
+    published = {f"{name}.{inner}" for name, part in parts for inner in outside(part)}
+    return {name: t for name, t in net.state_dict().items() if name not in published}
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
     """What tells the published towers, or parts of towers, that a checkpoint does not hold."""
     parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
-    found: dict[str, Any] = {}
-    for name, part in parts.items():
-        if hasattr(part, "tower") and part.frozen:
-            found[name] = part.identity()
-        elif hasattr(part, "tower") and part.tuned is not None:
-            found[name] = {**part.identity(), "weights": rest_digest(part)}
-    return found
+    return {
+        name: {**part.identity(), **rest_digests(part)}
+        for name, part in parts.items()
+        if outside(part)
+    }
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from retrieval.captioner import Captioner, CaptionerConfig
 from retrieval.encoders import build_audio_encoder, build_text_encoder
+from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.sequence import KernelAttention, SequenceEncoder
@@ -174,8 +175,8 @@ class CoLLAP(nn.Module):
 
     def tower_parameters(self) -> set[nn.Parameter]:
         """The weights inside published towers."""
-        towers = [getattr(part, "tower", None) for part in (self.audio, self.text)]
-        return {p for tower in towers if tower is not None for p in tower.parameters()}
+        owners = [*tower_owners(self.audio), *tower_owners(self.text)]
+        return {p for _, owner in owners for p in owner.get_submodule("tower").parameters()}
 
     def split(self, text: str) -> list[Passage]:
         """Passages of a text; raises ``TextError`` where it is empty."""

@@ -376,7 +376,7 @@ def test_sentence_transformers_itself_gives_the_same(
     folders: dict[str, Path], tmp_path: Path, mode: str
 ) -> None:
     package = pytest.importorskip("sentence_transformers")
-    from sentence_transformers import models
+    from sentence_transformers.sentence_transformer import modules as models
 
     parts = [models.Transformer(str(folders["roberta"]), max_seq_length=30)]
     parts.append(models.Pooling(32, pooling_mode=mode))

@@ -20,7 +20,8 @@ from retrieval.data.manifest import read_manifest
 from retrieval.data.order import Part
 from retrieval.data.text_cache import warm_texts
 from retrieval.encoders import build_audio_encoder, build_text_encoder
-from retrieval.encoders.tuning import layer_stacks, rest_digest
+from retrieval.encoders.base import AudioEncoder, outside
+from retrieval.encoders.tuning import layer_stacks, rest_digests, tune_config, tune_encoder
 from retrieval.encoders.weights import module_digest
 from retrieval.errors import CheckpointError, ConfigError, EncoderError
 from retrieval.inference import LongplayModel
@@ -227,12 +228,15 @@ def test_a_checkpoint_holds_what_was_trained_and_finds_the_rest(
 def test_beside_adapters_a_tower_keeps_its_digest(folders: dict[str, Path]) -> None:
     for kind in NAMES:
         frozen, tuned = build(folders, kind), build(folders, kind, tune=LORA)
-        assert rest_digest(tuned) == module_digest(frozen.tower) == frozen.identity()["weights"]
+        published = module_digest(frozen.tower)
+        assert rest_digests(tuned) == {"tower": published}
+        assert frozen.identity()["weights"] == published
+        assert rest_digests(frozen) == {}
     shared = build(folders, "t5", tune={"patterns": ["shared.weight"]})
-    before = rest_digest(shared)
+    before = rest_digests(shared)
     with torch.no_grad():  # the same tensor as encoder.embed_tokens.weight
         shared.tower.shared.weight += 1
-    assert rest_digest(shared) == before
+    assert rest_digests(shared) == before
 
 
 def test_nothing_of_a_tuned_tower_is_remembered(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -361,3 +365,43 @@ def test_our_own_encoder_is_tuned_as_a_whole(
         assert torch.equal(value, again.state_dict()[name]), name
     assert "weights" not in net.audio.identity()
     assert build_audio_encoder({**MEL, "tune": {"patterns": ["stem*"]}}).tuned
+
+
+class Pair(AudioEncoder):
+    """Two encoders in one, as a pair of published towers is."""
+
+    def __init__(self, first: AudioEncoder, second: AudioEncoder):
+        super().__init__()
+        self.first, self.second, self.frozen = first, second, first.frozen and second.frozen
+        self.sample_rate_hz, self.clip_s, self.d_audio = 48_000, 10.0, 2 * first.d_audio
+
+    def front_end(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips
+
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([p(p.prepare(features)) for p in (self.first, self.second)], dim=-1)
+
+    def identity(self) -> dict[str, object]:
+        return {"first": self.first.identity(), "second": self.second.identity()}
+
+
+def test_of_a_pair_each_is_tuned_or_one(folders: dict[str, Path]) -> None:
+    frozen, tuned = build(folders, "clap audio"), build(folders, "clap audio", tune=LORA)
+    one = Pair(frozen, tuned)
+    published = module_digest(frozen.tower)
+    assert outside(one) == {
+        *(f"first.tower.{name}" for name in frozen.tower.state_dict()),
+        *(f"second.tower.{n}" for n in tuned.tower.state_dict() if "lora" not in n),
+    }
+    assert rest_digests(one) == {"second.tower": published}
+    both = Pair(*(build(folders, "clap audio", frozen=False) for _ in range(2)))
+    assert outside(both) == set()
+    tune_encoder(both, tune_config({"layers": 1}, "encoder"))
+    assert both.tuned is None
+    assert both.first.tuned == both.second.tuned
+    trained = {n for n, p in both.named_parameters() if p.requires_grad}
+    assert all(name.split(".", 2)[2].startswith("audio_encoder.layers.3.") for name in trained)
+    assert outside(both) == set(both.state_dict()) - trained
+    assert set(rest_digests(both)) == {"first.tower", "second.tower"}
+    with pytest.raises(ConfigError, match="frozen"):
+        tune_encoder(one, tune_config({"layers": 1}, "encoder"))

@@ -127,3 +127,31 @@ class TextEncoder(nn.Module, ABC):
         """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)
         return self
+
+
+def tower_owners(
+    part: AudioEncoder | TextEncoder,
+) -> list[tuple[str, AudioEncoder | TextEncoder]]:
+    """The encoders that have a published ``tower``: this one, or those that it consists of.
+
+    Each with what stands before its names in the whole encoder's state.
+    """
+    return [
+        (f"{name}." if name else "", module)
+        for name, module in part.named_modules()
+        if isinstance(module, AudioEncoder | TextEncoder) and hasattr(module, "tower")
+    ]
+
+
+def outside(part: AudioEncoder | TextEncoder) -> set[str]:
+    """Names of the published weights in an encoder's state that no checkpoint copies.
+
+    They are those of frozen towers, and of tuned ones all that is not trained.
+    """
+    return {
+        f"{prefix}{name}"
+        for prefix, owner in tower_owners(part)
+        if owner.frozen or owner.tuned is not None
+        for name in owner.state_dict()
+        if name.startswith("tower.") and name not in (owner.tuned or ())
+    }

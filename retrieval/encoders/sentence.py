@@ -129,7 +129,8 @@ class DenseHead(nn.Module):
     def __init__(self, weights: str, folders: tuple[str, ...]):
         super().__init__()
         self.layers = nn.Sequential(*(_dense(weights, folder) for folder in folders))
-        self.width = int(self.layers[-1][0].out_features)  # type: ignore[index]
+        linear = [layer for layer in self.layers.modules() if isinstance(layer, nn.Linear)]
+        self.width = linear[-1].out_features
 
     def forward(self, pooled: Tensor) -> Tensor:
         """All layers, in order."""

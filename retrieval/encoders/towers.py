@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from retrieval.encoders.sentence import DenseHead, SentenceModel, read_sentence_model
-from retrieval.encoders.weights import load_network, load_pretrained
+from retrieval.encoders.weights import load_pretrained, load_whole
 from retrieval.errors import EncoderError
 
 #: What a tower without positions is asked to read at most: the length that T5 was trained with
@@ -57,8 +58,8 @@ def load_text_tower(source: str, pooling: str) -> TextTower:
     from transformers import AutoConfig, AutoTokenizer
 
     sentence = read_sentence_model(source) if pooling == "auto" else None
-    inside = {"subfolder": sentence.transformer} if sentence and sentence.transformer else {}
-    config = load_pretrained(AutoConfig, source, "text.weights", **inside)
+    place, inside = _place(source, sentence)
+    config = load_pretrained(AutoConfig, place, "text.weights", **inside)
     if sentence is not None:
         pooling = sentence.pooling
     elif pooling == "auto":
@@ -66,9 +67,9 @@ def load_text_tower(source: str, pooling: str) -> TextTower:
     kind = _network_class(config, pooling)
     # Models of masked words are published without the layer behind their first token.
     spare = () if pooling == "projection" else ("pooler",)
-    network = load_network(kind, source, "text.weights", spare, **inside)
+    network = load_whole(kind, place, "text.weights", spare, **inside)
     network.config.use_cache = False  # causal models would keep keys and values for a next token
-    tokenizer = load_pretrained(AutoTokenizer, source, "text.weights", **inside)
+    tokenizer = load_pretrained(AutoTokenizer, place, "text.weights", **inside)
     _pad_right(tokenizer, source)
     width = int(network.config.projection_dim if pooling == "projection" else config.hidden_size)
     if sentence is not None and sentence.dense:
@@ -86,6 +87,16 @@ def load_text_tower(source: str, pooling: str) -> TextTower:
         unit=sentence is not None and sentence.unit,
         compares=sentence is not None or pooling == "projection",
     )
+
+
+def _place(source: str, sentence: SentenceModel | None) -> tuple[str, dict[str, str]]:
+    """Folder or hub name of the transformer, and what ``from_pretrained`` needs beside it."""
+    if sentence is None or not sentence.transformer:
+        return source, {}
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder / sentence.transformer), {}
+    return source, {"subfolder": sentence.transformer}
 
 
 def _usual_pooling(config: Any) -> str:

@@ -1,6 +1,7 @@
 """Training a part of a published tower: its last layers, chosen weights, or adapters beside it.
 
-Works on every encoder alike: on the module ``tower``, or on the whole encoder where it has none.
+Works on every encoder alike: on the module ``tower``, on those of the encoders that it consists of,
+or on the whole encoder where there is none.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from retrieval.encoders.base import AudioEncoder, TextEncoder
+from retrieval.encoders.base import AudioEncoder, TextEncoder, tower_owners
 from retrieval.encoders.weights import state_digest
 from retrieval.errors import ConfigError, EncoderError
 
@@ -43,7 +44,7 @@ class TuneConfig:
     patterns: tuple[str, ...] = ()
     adapter: str | None = None
     rank: int = 8
-    alpha: float | None = None
+    alpha: int | None = None
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
 
@@ -99,6 +100,11 @@ def tune_encoder(encoder: AudioEncoder | TextEncoder, config: TuneConfig) -> Non
         ConfigError: the tower has no such layers or weights.
         EncoderError: an adapter is asked for, and peft is not installed.
     """
+    owners = [owner for _, owner in tower_owners(encoder)]
+    if owners and encoder not in owners:
+        for owner in owners:
+            tune_encoder(owner, config)
+        return
     if encoder.frozen:
         raise ConfigError("tune: the encoder is frozen; expected frozen: false beside it")
     tower, prefix = _tower(encoder)
@@ -117,15 +123,26 @@ def tune_encoder(encoder: AudioEncoder | TextEncoder, config: TuneConfig) -> Non
     encoder.train(encoder.training)  # parts that are new take its mode
 
 
-def rest_digest(encoder: AudioEncoder | TextEncoder) -> str:
-    """SHA-256 of what is not trained of a tuned tower, in hex.
+def rest_digests(encoder: AudioEncoder | TextEncoder) -> dict[str, str]:
+    """SHA-256 of what is not trained of each tuned tower in an encoder, in hex, by its name.
 
     Where only adapters are trained, it is that of the frozen tower.
     """
-    tower, prefix = _tower(encoder)
-    tuned = encoder.tuned or frozenset()
-    rest = {n: t for n, t in tower.state_dict().items() if f"{prefix}{n}" not in tuned}
-    return state_digest({name.replace(".base_layer.", "."): t for name, t in rest.items()})
+    return {
+        f"{prefix}tower": state_digest(_rest(owner))
+        for prefix, owner in tower_owners(encoder)
+        if owner.tuned is not None
+    }
+
+
+def _rest(owner: AudioEncoder | TextEncoder) -> dict[str, Tensor]:
+    tower, prefix = _tower(owner)
+    tuned = owner.tuned or frozenset()
+    return {
+        name.replace(".base_layer.", "."): value
+        for name, value in tower.state_dict().items()
+        if f"{prefix}{name}" not in tuned
+    }
 
 
 def adapted_name(name: str) -> str:
@@ -208,7 +225,7 @@ def _add_adapters(tower: nn.Module, config: TuneConfig, layers: list[str]) -> No
     else:
         settings = LoraConfig(
             r=config.rank,
-            lora_alpha=2 * config.rank if config.alpha is None else config.alpha,  # type: ignore[arg-type]
+            lora_alpha=2 * config.rank if config.alpha is None else config.alpha,
             lora_dropout=config.dropout,
             target_modules=exactly,
             use_dora=config.adapter == "dora",

@@ -45,7 +45,11 @@ def load_pretrained(kind: Any, weights: str, argument: str, **options: Any) -> A
         ) from error
 
 
-def load_network(
+#: Tables that are counted rather than learned, which older files leave out.
+_COUNTED = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
+
+
+def load_whole(
     kind: Any, weights: str, argument: str, spare: tuple[str, ...] = (), **options: Any
 ) -> Any:
     """As :func:`load_pretrained`, and refuse weights that transformers would draw at random.
@@ -71,7 +75,7 @@ def load_network(
         )
     finally:
         logging.set_verbosity(level)
-    missing = set(report["missing_keys"])
+    missing = {name for name in report["missing_keys"] if not name.endswith(_COUNTED)}
     for part in spare:
         lost = {name for name in missing if name.startswith(f"{part}.")}
         if lost:

@@ -384,8 +384,11 @@ def test_sentence_transformers_itself_gives_the_same(
     published = package.SentenceTransformer(modules=parts, device="cpu")
     published.save(str(tmp_path))
     encoder = text_encoder(tmp_path)
-    wanted = published.encode(TEXTS, convert_to_tensor=True)
-    assert torch.allclose(encoder(TEXTS), wanted, atol=1e-5)
+    # The package cuts what is longer than its limit; here texts are divided before.
+    texts = [text for text in TEXTS if encoder.count_tokens(text) <= encoder.max_tokens]
+    assert len(texts) == 3
+    wanted = published.encode(texts, convert_to_tensor=True)
+    assert torch.allclose(encoder(texts), wanted, atol=1e-5)
     assert encoder.max_tokens == 28
 
 

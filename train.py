@@ -16,6 +16,7 @@ from retrieval.build import (
     caption_vocabulary,
     load_songs,
     manifest_list,
+    trained_parameters,
     training_songs,
     warm_passages,
 )
@@ -125,7 +126,9 @@ def run(cfg: DictConfig) -> Path:
         val,
         cfg.seed,
         labels,
+        cfg.tower_lr,
     )
+    print(f"parameters trained: {trained_parameters(net)}")
     print(f"training: {len(steps.songs)} songs, validation: {len(val)} songs, output: {out}")
     trainer.fit(
         module,

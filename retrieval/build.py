@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
-from retrieval.caption_format import format_caption
+from retrieval.caption_format import format_caption, parse_caption
 from retrieval.captioner import CaptionerConfig
 from retrieval.checkpoint import load_model
 from retrieval.data.cache import CachedSong, FeatureCache, cache_songs
 from retrieval.data.manifest import Song, read_manifest
 from retrieval.data.text_cache import training_passages, warm_texts
-from retrieval.encoders import TextEncoder, build_text_encoder
-from retrieval.errors import AudioError
+from retrieval.encoders import AudioEncoder, TextEncoder, build_text_encoder
+from retrieval.encoders.base import tower_owners
+from retrieval.encoders.tuning import adapted_name
+from retrieval.errors import AudioError, ConfigError
 from retrieval.model import CoLLAP, ModelConfig
 
 
@@ -30,7 +32,7 @@ def build_net(
     Args:
         settings: resolved configuration of ``train.py``.
         vocabulary: text encoder -> token ids that the generator head may write.
-        timed: whether it shall write positions.
+        timed: whether it shall write positions, where the tower's tokens can.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -42,16 +44,18 @@ def build_net(
         start = load_model(path).net
         head = start.config.captioner
         if head is not None:
+            timed = timed and writes_positions(start.text)
             head = replace(extend_vocabulary(head, vocabulary(start.text)), timed=timed)
         elif settings["captioner"]:
-            head = _new_head(settings["captioner"], vocabulary(start.text), timed)
-        encoder = dict(start.config.encoder)
+            head = _new_head(settings["captioner"], start.text, vocabulary, timed)
+        encoder = _retune(start.audio, start.config.encoder, settings.get("encoder"), "encoder")
         if settings["freeze"] is not None:
-            encoder["frozen"] = settings["freeze"]
+            encoder["frozen"] = _may_freeze(start.audio, settings["freeze"])
         net = CoLLAP(
             replace(
                 start.config,
                 encoder=encoder,
+                text=_retune(start.text, start.config.text, settings.get("text"), "text"),
                 pooling=fusion["pooling"],
                 dropout=fusion["dropout"],
                 passage_reach=fusion["passage_reach"],
@@ -62,15 +66,53 @@ def build_net(
         return net
     head = None
     if settings["captioner"]:
-        words = vocabulary(build_text_encoder(settings["text"]))
-        head = _new_head(settings["captioner"], words, timed)
+        text = build_text_encoder(settings["text"])
+        head = _new_head(settings["captioner"], text, vocabulary, timed)
     return CoLLAP(
         ModelConfig(encoder=settings["encoder"], text=settings["text"], captioner=head, **fusion)
     )
 
 
-def _new_head(settings: Mapping[str, Any], words: tuple[int, ...], timed: bool) -> CaptionerConfig:
-    return CaptionerConfig(vocabulary=words, timed=timed, **settings)
+def _retune(
+    part: AudioEncoder | TextEncoder,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any] | None,
+    group: str,
+) -> dict[str, Any]:
+    """Settings of an encoder of ``init``, with the ``tune`` of this run where it has one."""
+    tune = (new or {}).get("tune")
+    if tune is None or tune == old.get("tune"):
+        return dict(old)
+    if _tower_is_trained(part):
+        raise ConfigError(
+            f"{group}.tune: the tower of init was trained in another way ({group}.tune: "
+            f"{old.get('tune')}), and what was trained cannot become the part that stays; expected "
+            "null, which goes on as init was trained"
+        )
+    return {**old, "frozen": False, "tune": tune}
+
+
+def _tower_is_trained(part: AudioEncoder | TextEncoder) -> bool:
+    return any(not owner.frozen for _, owner in tower_owners(part))
+
+
+def _may_freeze(part: AudioEncoder, freeze: bool) -> bool:
+    if freeze and _tower_is_trained(part):
+        raise ConfigError(
+            "freeze: got true, but the tower of init was trained, and a checkpoint keeps no tower "
+            "that is frozen; expected null, which goes on training it"
+        )
+    return freeze
+
+
+def _new_head(
+    settings: Mapping[str, Any],
+    text: TextEncoder,
+    vocabulary: Callable[[TextEncoder], tuple[int, ...]],
+    timed: bool,
+) -> CaptionerConfig:
+    timed = timed and writes_positions(text)
+    return CaptionerConfig(vocabulary=vocabulary(text), timed=timed, **settings)
 
 
 def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> CaptionerConfig:
@@ -81,7 +123,9 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 
 def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     """Copy all weights; a generator head or words that only the target has start at random."""
-    state = target.state_dict() | source.state_dict()
+    state = target.state_dict()
+    for name, value in source.state_dict().items():
+        state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():
         grown = target.state_dict()[name].clone()
@@ -90,13 +134,33 @@ def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     target.load_state_dict(state)
 
 
+def trained_parameters(net: CoLLAP) -> str:
+    """How many numbers are trained, of how many: of the whole network and of its encoders."""
+    parts = {"in all": net, "audio encoder": net.audio, "text encoder": net.text}
+    counts = {
+        name: (
+            sum(p.numel() for p in part.parameters() if p.requires_grad),
+            sum(p.numel() for p in part.parameters()),
+        )
+        for name, part in parts.items()
+    }
+    return ", ".join(f"{name} {some:,} of {all_:,}" for name, (some, all_) in counts.items())
+
+
 def caption_vocabulary(songs: Iterable[Song], text: TextEncoder) -> tuple[int, ...]:
     """Rising ids of the tower's tokens in the captions of songs, and of what positions need."""
-    ids: set[int] = set(text.token_ids(" ".join(f"< {n} >" for n in range(101))))
+    # As positions stand in captions: some towers have tokens with the space before them.
+    ids: set[int] = set(text.token_ids(" ".join(f"<{n} {n}>" for n in range(101))))
     for song in songs:
         for caption in song.captions:
             ids.update(text.token_ids(format_caption(caption, 100.0)))
-    return tuple(sorted(ids))
+    return tuple(sorted(ids - {text.unknown_id}))
+
+
+def writes_positions(text: TextEncoder) -> bool:
+    """Whether the tower's tokens can say where in a song: T5's have no angle bracket."""
+    ids = [i for i in text.token_ids("A <3 27> b") if i != text.unknown_id]
+    return bool(parse_caption(text.decode(ids), 100.0).spans)
 
 
 def training_songs(manifests: Iterable[str]) -> list[Song]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from retrieval.captioner import CaptionerConfig
 from retrieval.encoders import AudioEncoder, TextEncoder
 from retrieval.encoders.base import outside
+from retrieval.encoders.tuning import rest_digests
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
@@ -38,7 +39,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint, replacing one that is there only when the new one is whole.
 
-    Weights of a frozen published tower are not copied: ``config.json`` names them by digest.
+    Weights of a frozen published tower are not copied: ``config.json`` names them by digest. Of a
+    tuned tower only what is trained is kept; adapters are kept beside the tower, never merged.
 
     Args:
         net: the model.
@@ -100,7 +102,7 @@ def load_model(path: str | Path | None = None, device: str = "cpu") -> LongplayM
     found = _frozen(net)
     if found != config["frozen"]:
         raise CheckpointError(
-            f"checkpoint {folder}: was trained with the frozen towers {config['frozen']}, found "
+            f"checkpoint {folder}: was trained with the published towers {config['frozen']}, found "
             f"{found}; another model of the same name is installed"
         )
     load_weights(net, weights, f"checkpoint {folder}")
@@ -197,16 +199,20 @@ def code_digest() -> str:
 
 
 def _own(net: CoLLAP) -> dict[str, Tensor]:
-    """The state that a checkpoint holds: all but frozen published towers."""
+    """The state that a checkpoint holds: all but what is as published in the towers."""
     parts = (("audio", net.audio), ("text", net.text))
     published = {f"{name}.{inner}" for name, part in parts for inner in outside(part)}
     return {name: t for name, t in net.state_dict().items() if name not in published}
 
 
 def _frozen(net: CoLLAP) -> dict[str, Any]:
-    """What tells the published towers that a checkpoint does not hold."""
+    """What tells the published towers, or parts of towers, that a checkpoint does not hold."""
     parts: dict[str, AudioEncoder | TextEncoder] = {"encoder": net.audio, "text": net.text}
-    return {name: part.identity() for name, part in parts.items() if outside(part)}
+    return {
+        name: {**part.identity(), **rest_digests(part)}
+        for name, part in parts.items()
+        if outside(part)
+    }
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from retrieval.captioner import Captioner, CaptionerConfig
 from retrieval.encoders import build_audio_encoder, build_text_encoder
+from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.sequence import KernelAttention, SequenceEncoder
@@ -172,6 +173,11 @@ class CoLLAP(nn.Module):
     def logit_scale(self) -> Tensor:
         """Factor of the scores in the contrastive loss, at most 100."""
         return self.log_scale.clamp(max=LOGIT_SCALE_MAX).exp()
+
+    def tower_parameters(self) -> set[nn.Parameter]:
+        """The weights inside published towers."""
+        owners = [*tower_owners(self.audio), *tower_owners(self.text)]
+        return {p for _, owner in owners for p in owner.get_submodule("tower").parameters()}
 
     def split(self, text: str) -> list[Passage]:
         """Passages of a text; raises ``TextError`` where it is empty."""

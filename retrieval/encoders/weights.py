@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from retrieval.errors import EncoderError
 
@@ -67,24 +67,38 @@ def _check_vocabulary(folder: Path, argument: str) -> None:
         )
 
 
-def load_whole(kind: Any, weights: str, argument: str) -> Any:
-    """:func:`load_pretrained` for a model of which no weight may be missing.
+def load_whole(
+    kind: Any, weights: str, argument: str, spare: tuple[str, ...] = (), **options: Any
+) -> Any:
+    """As :func:`load_pretrained`, and refuse weights that transformers would draw at random.
 
-    transformers fills in what a file lacks with random numbers, so that a model of another kind
-    loads too.
+    Args:
+        kind: a transformers class of networks.
+        weights: folder or hub name.
+        argument: what the caller calls this setting, for messages.
+        spare: parts that nothing reads; where their weights are missing they are set to None, so
+            that no chance is left in the network.
+        options: more arguments of ``from_pretrained``, such as ``subfolder``.
 
     Raises:
-        EncoderError: the folder or name cannot be loaded, or lacks weights.
+        EncoderError: it cannot be loaded, or weights are missing.
     """
     with _errors_only():
-        model, info = load_pretrained(kind, weights, argument, output_loading_info=True)
-    missing = sorted(name for name in info["missing_keys"] if not name.endswith(_COUNTED))
+        network, report = load_pretrained(
+            kind, weights, argument, output_loading_info=True, **options
+        )
+    missing = {name for name in report["missing_keys"] if not name.endswith(_COUNTED)}
+    for part in spare:
+        lost = {name for name in missing if name.startswith(f"{part}.")}
+        if lost:
+            setattr(network, part, None)
+            missing -= lost
     if missing:
         raise EncoderError(
-            f"{argument}: {weights!r} lacks {len(missing)} weights of {kind.__name__}, for example "
-            f"{missing[0]!r}; it is a model of another kind, or incomplete"
+            f"{argument}: {weights!r} lacks {len(missing)} of the weights of a {kind.__name__}, "
+            f"among them {min(missing)!r}; expected a whole model, and would get random numbers"
         )
-    return model
+    return network
 
 
 @contextmanager
@@ -116,8 +130,13 @@ def _errors_only() -> Iterator[None]:
 
 def module_digest(module: nn.Module) -> str:
     """SHA-256 over names, shapes and values of a module's state, in hex."""
+    return state_digest(module.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values of tensors, in hex; their order does not count."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -156,6 +156,22 @@ def test_each_content_is_embedded_once(tmp_path: Path, music: Path) -> None:
     assert np.array_equal(read_clips(out, rows["02.mp3"]), fresh)
 
 
+def test_a_content_that_is_on_its_way_is_not_embedded_again(tmp_path: Path, music: Path) -> None:
+    (music / "copy.mp3").write_bytes((music / "00.mp3").read_bytes())
+    asked = []
+
+    class LookingAhead:
+        def embed(self, items: Any, path_of: Callable[[Any], Path | None]) -> Iterator[Any]:
+            plans = list(items)  # all of them before the first is done
+            asked.extend(path_of(plan) for plan in plans)
+            yield from OneByOne(FakeEmbedder()).embed(plans, path_of)
+
+    report = run(tmp_path / "out", music, LookingAhead())
+    assert (report.embedded, report.same) == (12, 1)
+    assert sum(path is not None for path in asked) == 12
+    check_whole(tmp_path / "out", music)
+
+
 @dataclass
 class Stopping:
     """Stages that stop as Ctrl-C does, after some files."""

@@ -42,8 +42,8 @@ def cut_songs(folder: Path, count: int, seconds: float, out: Path) -> list[Path]
 
     paths = [found.path for found in find_songs([folder])][:count]
     cut = []
-    for path in paths:
-        target = out / path.name
+    for number, path in enumerate(paths):
+        target = out / f"{number:03d}-{path.name}"
         with av.open(str(path)) as source, av.open(str(target), "w") as sink:
             sound = source.streams.audio[0]
             copy = sink.add_stream_from_template(sound)

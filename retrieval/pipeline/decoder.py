@@ -1,6 +1,6 @@
 """The process that decodes: ``python -m retrieval.pipeline.decoder``, started by ``pool.py``.
 
-It imports neither torch nor the model, so it is ready in a few tenths of a second. A request is
+It imports neither torch nor the model, so it is ready long before they would be. A request is
 one line of JSON on standard input; the answer on standard output is a row of messages, each one
 letter, a length and that many bytes: ``S`` samples (float32), then ``D`` done or ``E`` an error;
 ``R`` comes once, when the process is ready.

@@ -48,6 +48,8 @@ bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks.search_peers
 	$(BIN)/python -m benchmarks.search_scale
 	$(BIN)/python -m benchmarks.embed
+	$(BIN)/python -m benchmarks.embed_songs
+	$(BIN)/python -m benchmarks.embed_many
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache

@@ -204,7 +204,7 @@ def _texts(captions: Path, embed) -> dict[str, list[np.ndarray]]:  # type: ignor
 
 
 def _songs(folders: Iterable[Path], embed) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
-    from index.scan import find_songs
+    from retrieval.data.scan import find_songs
     from retrieval.errors import AudioError
 
     found = []

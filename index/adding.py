@@ -6,19 +6,24 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from index.records import SongRecord, TextRecord
-from index.scan import Found
 from index.snapshot import Snapshot
 from index.store import Store
 from retrieval.audio import file_sha256
-from retrieval.embedder import Embedder, SongEmbedding, TextEmbedding
-from retrieval.errors import AudioError, NonFiniteAudioError, NotAudioError
+from retrieval.data.scan import Found
+from retrieval.embedder import Embedder, SongEmbedding, StagedEmbedder, TextEmbedding
+from retrieval.errors import AudioError, NotAudioError
+from retrieval.pipeline.options import EmbedOptions
+from retrieval.pipeline.plain import OneByOne
+
+if TYPE_CHECKING:
+    from retrieval.pipeline.stream import Pipeline
 
 #: A commit is made after this many songs or seconds, whichever comes first.
 COMMIT_SONGS, COMMIT_S = 16, 30.0
@@ -35,6 +40,25 @@ class AddReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is to become of a file, as far as it can be known before the files ahead are done.
+
+    Attributes:
+        item: the file.
+        embed: whether its embedding is needed.
+        facts: size and time, None where it cannot be read.
+        digest: SHA-256, empty where it was not needed.
+        skipped: why it cannot be used.
+    """
+
+    item: Found
+    embed: bool = False
+    facts: os.stat_result | None = None
+    digest: str = ""
+    skipped: AudioError | None = None
+
+
 class Adder:
     """Adds to a library whose lock is held, in commits of a few songs each.
 
@@ -42,13 +66,21 @@ class Adder:
         store: is committed to.
         snapshot: its state as it is now.
         model: embeds songs and texts; asked for only when there is something to embed.
+        options: how songs are embedded.
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, model: Callable[[], Embedder]):
-        self._store, self._model = store, model
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        model: Callable[[], Embedder],
+        options: EmbedOptions | None = None,
+    ):
+        self._store, self._model, self._options = store, model, options
         records = snapshot.records()
         self._by_path = {r.path: r for r in records}
         self._hashes = Counter(r.sha256 for r in records)
+        self._coming: set[str] = set()
         self._next_song = store.manifest.next_song
         self._next_text = store.manifest.next_text
         self._clear()
@@ -58,13 +90,17 @@ class Adder:
     ) -> AddReport:
         """Add files; what was embedded is committed even where something stops the rest."""
         report = AddReport()
+        stages = _Stages(self._model, self._options)
+        plans = map(self._plan, found)
+        outcomes = stages.embed(plans, lambda plan: plan.item.path if plan.embed else None)
         try:
-            for number, item in enumerate(found, start=1):
-                self._add(item, report)
+            for number, (plan, outcome) in enumerate(outcomes, start=1):
+                self._take(plan, outcome, stages, report)
                 if len(self._songs) >= COMMIT_SONGS or time.monotonic() - self._since > COMMIT_S:
                     self.commit()
-                on_file(str(item.path), number, len(found))
+                on_file(str(plan.item.path), number, len(found))
         finally:
+            stages.close()
             self.commit()
         return report
 
@@ -89,31 +125,58 @@ class Adder:
         self._dead: set[int] = set()
         self._since = time.monotonic()
 
-    def _add(self, item: Found, report: AddReport) -> None:
-        path = str(item.path)
-        old = self._by_path.get(path)
+    def _plan(self, item: Found) -> _Plan:
+        """Look at a file; some files ahead of it may still be on their way."""
+        old = self._by_path.get(str(item.path))
         try:
             facts = _file_facts(item.path)
             if old and (old.size, old.mtime_ns) == (facts.st_size, facts.st_mtime_ns):
-                report.unchanged.append(path)
-                return
+                return _Plan(item)
             digest = file_sha256(item.path)
-            if old and old.sha256 == digest:
-                report.unchanged.append(path)
-                return
-            if old is None and self._hashes[digest]:
-                report.duplicates.append(path)
-                return
-            embedding = self._model().embed_song(item.path)
-            if not np.isfinite(embedding.clip_emb).all():
-                raise NonFiniteAudioError(f"{path}: the model gave NaN or infinity for it")
         except AudioError as error:
-            report.skipped.append((path, f"{type(error).__name__}: {error}"))
+            return _Plan(item, skipped=error)
+        if old and old.sha256 == digest:
+            return _Plan(item)
+        known = self._hashes[digest] or digest in self._coming
+        if old is None and known:
+            return _Plan(item, False, facts, digest)
+        self._coming.add(digest)
+        return _Plan(item, True, facts, digest)
+
+    def _take(
+        self,
+        plan: _Plan,
+        outcome: SongEmbedding | AudioError | None,
+        stages: _Stages,
+        report: AddReport,
+    ) -> None:
+        path = str(plan.item.path)
+        self._coming.discard(plan.digest if plan.embed else "")
+        outcome = outcome or plan.skipped
+        if outcome is None and not plan.digest:
+            report.unchanged.append(path)
             return
-        self._add_song(self._record(item, facts, digest, embedding), embedding, old)
-        for caption in item.song.captions if item.song else ():
-            self.add_text(caption.text, self._next_song - 1, caption.kind)
-        (report.replaced if old else report.added).append(path)
+        if outcome is None and self._hashes[plan.digest]:
+            report.duplicates.append(path)
+            return
+        if outcome is None:  # the file whose content it shares was replaced or is no use
+            try:
+                outcome = stages.embed_one(plan.item.path)
+            except AudioError as error:
+                outcome = error
+        if isinstance(outcome, AudioError):
+            report.skipped.append((path, f"{type(outcome).__name__}: {outcome}"))
+            return
+        self._keep(plan, outcome, report)
+
+    def _keep(self, plan: _Plan, embedding: SongEmbedding, report: AddReport) -> None:
+        assert plan.facts is not None
+        old = self._by_path.get(str(plan.item.path))
+        record = self._record(plan.item, plan.facts, plan.digest, embedding)
+        self._add_song(record, embedding, old)
+        for caption in plan.item.song.captions if plan.item.song else ():
+            self.add_text(caption.text, record.id, caption.kind)
+        (report.replaced if old else report.added).append(record.path)
 
     def _record(
         self, item: Found, facts: os.stat_result, digest: str, embedding: SongEmbedding
@@ -142,6 +205,40 @@ class Adder:
         if old is not None:
             self._hashes[old.sha256] -= 1
             self._dead.add(old.id)
+
+
+class _Stages:
+    """What embeds, started when there is something to embed."""
+
+    def __init__(self, model: Callable[[], Embedder], options: EmbedOptions | None):
+        self._model, self._options = model, options
+        self._started: Pipeline | OneByOne | None = None
+
+    def embed(
+        self, plans: Iterator[_Plan], path_of: Callable[[_Plan], Path | None]
+    ) -> Iterator[tuple[_Plan, SongEmbedding | AudioError | None]]:
+        for plan in plans:
+            if path_of(plan) is not None:
+                yield from self._stages.embed(chain([plan], plans), path_of)
+                return
+            yield plan, None
+
+    def embed_one(self, path: Path) -> SongEmbedding:
+        return self._stages.embed_one(path)
+
+    def close(self) -> None:
+        if self._started is not None:
+            self._started.close()
+
+    @property
+    def _stages(self) -> Pipeline | OneByOne:
+        if self._started is None:
+            model = self._model()
+            if isinstance(model, StagedEmbedder):
+                self._started = model.pipeline(self._options or EmbedOptions())
+            else:
+                self._started = OneByOne(model)
+        return self._started
 
 
 def _file_facts(path: Path) -> os.stat_result:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from index import render
 from retrieval.errors import DamagedLibraryError, LongplayError, SearchError
+from retrieval.pipeline.options import add_options
 
 if TYPE_CHECKING:
     from index.library import Library
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("paths", nargs="+", help="folders, audio files, or .jsonl manifests")
     add.add_argument("--dtype", default="float32", choices=["float32", "float16"],
                      help="of stored embeddings, for a new library (float32)")  # fmt: skip
+    add_options(add)
     search = _command(commands, "search", "songs that fit a text")
     search.add_argument("text", help="what the song is like, of any length")
     _answer_options(search)
@@ -147,21 +149,18 @@ def _fail(args: argparse.Namespace, error: Exception, status: int) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from index.library import Library
     from index.manifest import MANIFEST_NAME
+    from retrieval.pipeline.options import embed_options
+    from retrieval.pipeline.progress import song_progress
 
+    options = embed_options(args)
     if (Path(args.library).expanduser() / MANIFEST_NAME).exists():
         library = Library.open(args.library, args.model)
     else:
         library = Library.create(args.library, args.model, args.dtype)
-    with Progress(console=Console(stderr=True), disable=args.json) as progress:
-        task = progress.add_task("adding", total=None)
-        report = library.add(
-            args.paths, lambda path, done, total: progress.update(task, completed=done, total=total)
-        )
+    with song_progress("adding", quiet=args.json) as on_file:
+        report = library.add(args.paths, on_file, options)
     _print(args, asdict(report), render.add_report(report, len(library)))
     return 1 if report.skipped else 0
 

@@ -18,10 +18,10 @@ from index.moments import find_moments
 from index.query import Query, QueryEmbedding, Song, embed_query
 from index.records import Scalar, SongRecord
 from index.repair import RepairReport, repair
-from index.scan import absolute, find_songs
 from index.search import Ranking, as_passages, search_each, search_texts
 from index.snapshot import Snapshot
 from index.store import Store
+from retrieval.data.scan import absolute, find_songs
 from retrieval.embedder import Embedder, GeneratedCaption
 from retrieval.errors import (
     DamagedLibraryError,
@@ -30,6 +30,7 @@ from retrieval.errors import (
     ModelMismatchError,
     SearchError,
 )
+from retrieval.pipeline.options import EmbedOptions
 
 #: Values of the names with a colon in a ``where`` expression.
 Params = Mapping[str, Scalar] | None
@@ -119,6 +120,7 @@ class Library:
         self,
         paths: Sequence[str | Path],
         on_file: Callable[[str, int, int], None] = lambda path, done, total: None,
+        options: EmbedOptions | None = None,
     ) -> AddReport:
         """Add audio files, folders of them, or manifests (with their captions).
 
@@ -128,6 +130,8 @@ class Library:
         Args:
             paths: what to add.
             on_file: called with path, number done and number in all, after each file.
+            options: how songs are decoded and embedded
+                (:class:`retrieval.pipeline.options.EmbedOptions`).
 
         Returns:
             What became of each file; unreadable ones are in ``skipped``, with the reason.
@@ -137,7 +141,7 @@ class Library:
         """
         with writer_lock(self._store.folder):
             try:
-                return self._adder().add_all(find_songs(paths), on_file)
+                return self._adder(options).add_all(find_songs(paths), on_file)
             finally:
                 self._snapshot = None
 
@@ -459,9 +463,9 @@ class Library:
                 self._store = latest
         return self._snapshot
 
-    def _adder(self) -> Adder:
+    def _adder(self, options: EmbedOptions | None = None) -> Adder:
         self.refresh()
-        return Adder(self._store, self._state, lambda: self.model)
+        return Adder(self._store, self._state, lambda: self.model, options)
 
 
 def _budget(exact: str, budget: int | None, k: int) -> int | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from retrieval.pipeline.options import EmbedOptions
+    from retrieval.pipeline.stream import Pipeline
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,11 @@ class Embedder(Protocol):
 
     def caption(self, path: str | Path) -> GeneratedCaption:
         """Write a caption for one audio file."""
+
+
+@runtime_checkable
+class StagedEmbedder(Protocol):
+    """A model that can decode some songs while it encodes others."""
+
+    def pipeline(self, options: EmbedOptions) -> Pipeline:
+        """Start what embeds many files; whoever asks for it closes it."""

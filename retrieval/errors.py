@@ -43,6 +43,10 @@ class AudioLimitError(AudioError):
     """The file is over a limit on duration, channels or sample rate."""
 
 
+class DecoderError(LongplayError):
+    """The processes that decode files cannot be started; no file is to blame."""
+
+
 class TextError(LongplayError):
     """A text cannot be embedded, for example because it is empty."""
 
@@ -85,6 +89,10 @@ class MissingFileError(DamagedLibraryError):
 
 class ModelMismatchError(LibraryError):
     """The library was made by another model than the one given."""
+
+
+class EmbeddingsError(LongplayError):
+    """A folder of embeddings cannot be read or written, or was made in another way."""
 
 
 class FilterError(LongplayError):

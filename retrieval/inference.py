@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from retrieval.caption_format import parse_caption
 from retrieval.embedder import GeneratedCaption, SongEmbedding, TextEmbedding
 from retrieval.errors import CheckpointError
 from retrieval.model import CoLLAP, SongState, song_places
+
+if TYPE_CHECKING:
+    from retrieval.pipeline.options import EmbedOptions
+    from retrieval.pipeline.stream import Pipeline
 
 #: Clips that go through the audio encoder together. Fixed, and counted from a song's start, so
 #: that a song's numbers never depend on another song.
@@ -52,6 +57,12 @@ class LongplayModel:
         state, times, duration_s = self._song_state(path)
         clip_emb = state.clip_emb[0].float().cpu().numpy()
         return SongEmbedding(clip_emb, times, duration_s)
+
+    def pipeline(self, options: EmbedOptions) -> Pipeline:
+        """What embeds many files at once; with the options' defaults, with the same bits."""
+        from retrieval.pipeline.stream import Pipeline
+
+        return Pipeline(self, options)
 
     def embed_samples(self, samples: np.ndarray) -> SongEmbedding:
         """Embed a song that is decoded already.

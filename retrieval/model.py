@@ -185,7 +185,10 @@ class CoLLAP(nn.Module):
 
     def encode_clips(self, prepared: Tensor, filled: Tensor) -> Tensor:
         """Clips before the temporal encoder: ``[n, ...]``, ``[n]`` -> ``[n, dim]``."""
-        frames = self.audio(prepared)
+        return self.pool_frames(self.audio(prepared), filled)
+
+    def pool_frames(self, frames: Tensor, filled: Tensor) -> Tensor:
+        """Frames of the audio encoder ``[n, frames, d_audio]``, ``[n]`` -> ``[n, dim]``."""
         count = frames.shape[1]
         valid = (filled * count).ceil().clamp(min=1)
         frame_mask = torch.arange(count, device=frames.device)[None, :] < valid[:, None]

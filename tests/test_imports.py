@@ -7,6 +7,7 @@ import sys
 def test_importing_is_light_and_needs_no_home(tmp_path) -> None:
     code = (
         "import sys, retrieval, index, retrieval.audio, retrieval.text, index.search, index.store\n"
+        "import retrieval.embed, retrieval.pipeline.decoder, retrieval.pipeline.pool\n"
         "heavy = {'lightning', 'hydra', 'laion_clap', 'torch', 'transformers', 'faiss'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

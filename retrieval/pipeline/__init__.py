@@ -1,0 +1,1 @@
+"""Many files -> embeddings, at the speed of the machine: decoding, features and network overlap."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from index.moments import Moment
 from index.records import SongRecord
-from index.search import Ranking
+from index.walk import Ranking
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,18 @@ class Part:
         """Rows of one owner."""
         return self.columns[name][self.offsets[owner] : self.offsets[owner + 1]]
 
-    def codes(self, library: Path) -> Codes | None:
-        """Codes of the embeddings, from a library's cache; kept, as a segment outlives states."""
+    def codes(
+        self, library: Path, queries: Callable[[], np.ndarray | None] = lambda: None
+    ) -> Codes | None:
+        """Codes of the embeddings, from a library's cache; kept, as a segment outlives states.
+
+        Args:
+            library: its folder.
+            queries: a sample of what will ask, for codes that must be made.
+        """
         if not self._codes:
-            self._codes.append(codes_of(self.columns[self.names[0]], self.sha256, library))
+            rows = self.columns[self.names[0]]
+            self._codes.append(codes_of(rows, self.sha256, library, queries=queries))
         return self._codes[0]
 
     def _column_or(

@@ -22,6 +22,8 @@ from retrieval.errors import DamagedLibraryError, LibraryError
 
 P = TypeVar("P", bound=Part)
 
+#: As many clips tell how songs ask; more would not make codes better.
+_SAMPLE_CLIPS = 1 << 14
 
 class Snapshot:
     """Songs and texts as they were at a commit; each derived table is made when first asked for.
@@ -117,7 +119,8 @@ class Snapshot:
     @cached_property
     def clip_codes(self) -> list[Codes | None]:
         """Codes of the clips of each segment, for certified search; None for small ones."""
-        return self._codes(self._songs)
+        self._forget_codes()
+        return [part.codes(self._folder) for part in self._songs]
 
     @cached_property
     def mean_vectors(self) -> np.ndarray:
@@ -135,8 +138,9 @@ class Snapshot:
 
     @cached_property
     def passage_codes(self) -> list[Codes | None]:
-        """Codes of the passages of each segment."""
-        return self._codes(self._texts)
+        """Codes of the passages of each segment, for bounds of what clips ask."""
+        self._forget_codes()
+        return [part.codes(self._folder, self._some_clips) for part in self._texts]
 
     def text(self, row: int) -> TextRecord:
         """Record of one text."""
@@ -170,9 +174,16 @@ class Snapshot:
         parts = [segment.texts for segment in self._segments]
         return self._checked([part for part in parts if part is not None], "passage_emb")
 
-    def _codes(self, parts: Sequence[Part]) -> list[Codes | None]:
+    def _forget_codes(self) -> None:
         forget(self._folder, {file.sha256 for s in self.manifest.segments for file in s.files})
-        return [part.codes(self._folder) for part in parts]
+
+    def _some_clips(self) -> np.ndarray | None:
+        """Clips of the library by chance, ``[clips, dim]``: songs that ask are much like these."""
+        rng, found = np.random.default_rng(0), []
+        for part in self.clips.parts:
+            share = max(1, _SAMPLE_CLIPS * len(part) // self.clips.n_rows)
+            found.append(part[np.sort(rng.permutation(len(part))[:share])].astype(np.float32))
+        return np.concatenate(found) if found else None
 
     def _checked(self, parts: list[P], name: str) -> list[P]:
         for part in parts:

@@ -12,9 +12,11 @@ from index import kernels, render, text_kernels
 from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
-from index.moments import find_moments
+from index.hits import Hit, Hits
+from index.moments import Moment, find_moments, merge_moments
 from index.search import search_songs, search_texts
 from index.table import Ragged, stack
+from index.walk import Ranking
 from retrieval.errors import SearchError
 
 
@@ -232,6 +234,36 @@ def test_moments_lie_where_the_passage_is() -> None:
     moments = find_moments(clips[[4, 1]], clips, times, 0.05)
     assert [(m.start_s, m.end_s, m.passage) for m in moments] == [(40, 50, 0), (10, 20, 1)]
     assert all(0.5 < m.weight <= 1 for m in moments)
+
+
+def test_moments_of_one_stretch_are_merged_in_the_order_of_the_song() -> None:
+    spans = [(60, 90), (0, 20), (70, 100), (20, 40), (10, 20), (85, 95), (115, 130)]
+    moments = [Moment(float(a), float(b), 0.5, i) for i, (a, b) in enumerate(spans)]
+    merged = merge_moments(moments)
+    assert [(m.start_s, m.end_s, [x.passage for x in m.moments]) for m in merged] == [
+        (0, 20, [1, 4]),  # one lies in the other
+        (20, 40, [3]),  # only touches it
+        (60, 100, [0, 2, 5]),
+        (115, 130, [6]),
+    ]
+    assert sorted((x for m in merged for x in m.moments), key=lambda x: x.passage) == moments
+    assert merge_moments([]) == []
+
+
+def test_stretches_are_printed_once() -> None:
+    moments = [Moment(60, 90, 0.6, 0), Moment(0, 20, 0.8, 1), Moment(70, 100, 0.5, 2)]
+    hit = Hit(7, "/music/a.mp3", "A", 0.5, 200.0, moments)
+    ranking = Ranking(np.array([0]), np.array([0.5]), True, 0.0, 1)
+    answer = Hits([hit], ranking, ["strings", "a piano", "drums"])
+    assert render.hits(answer).splitlines()[2:] == [
+        "               0:00-0:20   80 %  a piano",
+        "               1:00-1:40   60 %  strings",
+        "                           50 %  drums",
+        "     exact; 1 songs scored",
+    ]
+    (found,) = render.hits_json(answer)["hits"]
+    assert [s["start_s"] for s in found["stretches"]] == [0, 60]
+    assert len(found["moments"]) == 3
 
 
 def test_a_plain_faiss_file_ranks_as_mean_pooled_search(tmp_path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from index.records import SongRecord, TextRecord
+from index.renames import Moved, Places
 from index.scan import Found
 from index.snapshot import Snapshot
 from index.store import Store
@@ -31,6 +32,7 @@ class AddReport:
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ class Adder:
         records = snapshot.records()
         self._by_path = {r.path: r for r in records}
         self._hashes = Counter(r.sha256 for r in records)
+        self._places = Places(records)
         self._next_song = store.manifest.next_song
         self._next_text = store.manifest.next_text
         self._clear()
@@ -78,8 +81,8 @@ class Adder:
 
     def commit(self) -> None:
         """Write what waits."""
-        if self._songs or self._texts:
-            self._store.commit(self._songs, self._texts, frozenset(self._dead))
+        if self._songs or self._texts or self._moved:
+            self._store.commit(self._songs, self._texts, frozenset(self._dead), moved=self._moved)
             self._store.tidy()
         self._clear()
 
@@ -87,6 +90,7 @@ class Adder:
         self._songs: list[tuple[SongRecord, SongEmbedding]] = []
         self._texts: list[tuple[TextRecord, TextEmbedding]] = []
         self._dead: set[int] = set()
+        self._moved: dict[int, Moved] = {}
         self._since = time.monotonic()
 
     def _add(self, item: Found, report: AddReport) -> None:
@@ -102,7 +106,10 @@ class Adder:
                 report.unchanged.append(path)
                 return
             if old is None and self._hashes[digest]:
-                report.duplicates.append(path)
+                gone = self._places.gone(digest, self._by_path)
+                if gone is not None:
+                    self._move(gone, Moved(path, facts.st_size, facts.st_mtime_ns))
+                (report.renamed if gone else report.duplicates).append(path)
                 return
             embedding = self._model().embed_song(item.path)
             if not np.isfinite(embedding.clip_emb).all():
@@ -114,6 +121,12 @@ class Adder:
         for caption in item.song.captions if item.song else ():
             self.add_text(caption.text, self._next_song - 1, caption.kind)
         (report.replaced if old else report.added).append(path)
+
+    def _move(self, old: SongRecord, moved: Moved) -> None:
+        del self._by_path[old.path]
+        self._by_path[moved.path] = moved.of(old)
+        self._places.put(moved.of(old))
+        self._moved[old.id] = moved
 
     def _record(
         self, item: Found, facts: os.stat_result, digest: str, embedding: SongEmbedding
@@ -138,6 +151,7 @@ class Adder:
         self._songs.append((record, embedding))
         self._by_path[record.path] = record
         self._hashes[record.sha256] += 1
+        self._places.put(record)
         self._next_song += 1
         if old is not None:
             self._hashes[old.sha256] -= 1

@@ -82,7 +82,7 @@ def add_report(report: AddReport, songs: int) -> str:
     """What became of the files, skipped ones by name."""
     lines = [f"skipped {path}\n        {reason}" for path, reason in report.skipped]
     counts = [f"{len(report.added)} added"]
-    for name in ("replaced", "unchanged", "duplicates", "skipped"):
+    for name in ("replaced", "renamed", "unchanged", "duplicates", "skipped"):
         count = len(getattr(report, name))
         if count:
             counts.append(f"{count} {name}")

@@ -72,7 +72,9 @@ class Snapshot:
     def record(self, row: int) -> SongRecord:
         """Record of one song."""
         part, place = self._place(self._songs, row)
-        return part.record(place)
+        record = part.record(place)
+        moved = self.manifest.moved.get(record.id)
+        return moved.of(record) if moved else record
 
     def clip_times(self, row: int) -> np.ndarray:
         """``[clips, 2]`` of one song, in seconds."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from index.catalog import Catalog
+from index.catalog_file import catalog_of
 from index.code_files import forget
 from index.codes import Codes
 from index.export import mean_vector
@@ -21,9 +22,9 @@ from index.table import Ragged
 from retrieval.errors import DamagedLibraryError, LibraryError
 
 P = TypeVar("P", bound=Part)
-
 #: As many clips tell how songs ask; more would not make codes better.
 _SAMPLE_CLIPS = 1 << 14
+
 
 class Snapshot:
     """Songs and texts as they were at a commit; each derived table is made when first asked for.
@@ -98,12 +99,15 @@ class Snapshot:
         if where is None:
             return self.living
         found = np.array(self.catalog.filter(where, params), np.int64)
-        return np.searchsorted(self.song_ids, found)
+        rows = self.living[np.isin(self.song_ids[self.living], found)]
+        if len(rows) != len(found):
+            raise DamagedLibraryError("catalogue: holds songs that are not in the library")
+        return rows
 
     @cached_property
     def catalog(self) -> Catalog:
         """What can be filtered by."""
-        return Catalog(self.records())
+        return catalog_of(self.manifest, self._folder, self.records)
 
     @cached_property
     def keywords(self) -> Keywords:

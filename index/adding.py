@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from index.records import SongRecord, TextRecord
+from index.renames import Moved, Places
 from index.snapshot import Snapshot
 from index.store import Store
 from retrieval.audio import file_sha256
@@ -36,6 +37,7 @@ class AddReport:
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -81,6 +83,7 @@ class Adder:
         self._by_path = {r.path: r for r in records}
         self._hashes = Counter(r.sha256 for r in records)
         self._coming: set[str] = set()
+        self._places = Places(records)
         self._next_song = store.manifest.next_song
         self._next_text = store.manifest.next_text
         self._clear()
@@ -114,8 +117,8 @@ class Adder:
 
     def commit(self) -> None:
         """Write what waits."""
-        if self._songs or self._texts:
-            self._store.commit(self._songs, self._texts, frozenset(self._dead))
+        if self._songs or self._texts or self._moved:
+            self._store.commit(self._songs, self._texts, frozenset(self._dead), moved=self._moved)
             self._store.tidy()
         self._clear()
 
@@ -123,6 +126,7 @@ class Adder:
         self._songs: list[tuple[SongRecord, SongEmbedding]] = []
         self._texts: list[tuple[TextRecord, TextEmbedding]] = []
         self._dead: set[int] = set()
+        self._moved: dict[int, Moved] = {}
         self._since = time.monotonic()
 
     def _plan(self, item: Found) -> _Plan:
@@ -157,7 +161,7 @@ class Adder:
             report.unchanged.append(path)
             return
         if outcome is None and self._hashes[plan.digest]:
-            report.duplicates.append(path)
+            self._meet_again(plan, report)
             return
         if outcome is None:  # the file whose content it shares was replaced or is no use
             try:
@@ -177,6 +181,23 @@ class Adder:
         for caption in plan.item.song.captions if plan.item.song else ():
             self.add_text(caption.text, record.id, caption.kind)
         (report.replaced if old else report.added).append(record.path)
+
+    def _meet_again(self, plan: _Plan, report: AddReport) -> None:
+        """A new path with known content: a renamed file where the old path is gone, else a copy."""
+        path = str(plan.item.path)
+        gone = self._places.gone(plan.digest, self._by_path)
+        if gone is None:
+            report.duplicates.append(path)
+            return
+        assert plan.facts is not None
+        self._move(gone, Moved(path, plan.facts.st_size, plan.facts.st_mtime_ns))
+        report.renamed.append(path)
+
+    def _move(self, old: SongRecord, moved: Moved) -> None:
+        del self._by_path[old.path]
+        self._by_path[moved.path] = moved.of(old)
+        self._places.put(moved.of(old))
+        self._moved[old.id] = moved
 
     def _record(
         self, item: Found, facts: os.stat_result, digest: str, embedding: SongEmbedding
@@ -201,6 +222,7 @@ class Adder:
         self._songs.append((record, embedding))
         self._by_path[record.path] = record
         self._hashes[record.sha256] += 1
+        self._places.put(record)
         self._next_song += 1
         if old is not None:
             self._hashes[old.sha256] -= 1

@@ -3,7 +3,7 @@
 A row x whose code has the bytes k, the last of them t, lies for every query q within
 ``R(q) * t`` of what the others say:
 
-    <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = basis.T q
+    <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = dual.T q
     |<q', left>| <= sqrt(sum_d spread[d] q'[d]^2) * sqrt(sum_d left[d]^2 / spread[d])
 
 by Cauchy and Schwarz. So one product of bytes gives an upper bound of a similarity, and with the
@@ -21,8 +21,7 @@ from index.codes import WIDTH, Codes
 from index.kernels import CodedQuery, refine, scan
 from index.table import Ragged, Span
 
-_EPS = float(np.finfo(np.float32).eps)
-_BLOCK_ROWS = 1 << 14
+EPS = float(np.finfo(np.float32).eps)
 #: Largest coefficient of a query: 48 products with bytes stay far below 2**31.
 _MOST = 32_000
 
@@ -67,11 +66,11 @@ def song_bounds(
     out = np.full((len(queries), len(clips)), np.inf, np.float32)
     for span, coded in zip(clips.spans, codes, strict=True):
         if coded is not None and span.last > span.first:
-            every = _coded(emb, weight, coded, upper=True)
+            every = code_query(emb, weight, coded, upper=True)
             out[:, span.first : span.last] = scan(coded.code, span.offsets, every, begins)
-            out[:, span.first + _beyond(span, coded)] = np.inf
+            out[:, span.first + beyond_owners(span, coded)] = np.inf
     for row, query in zip(out, queries, strict=True):
-        row += np.float32(4 * (len(query.emb) + WIDTH) * _EPS * max(query.size, 1.0))
+        row += np.float32(4 * (len(query.emb) + WIDTH) * EPS * max(query.size, 1.0))
     return out
 
 
@@ -99,51 +98,27 @@ def tight_bounds(
     upper, middle = np.full((2, len(songs)), np.inf, np.float32)
     # Rounding of sums over passages and clips, and of the exponentials in between.
     terms = len(query.emb) + clips.longest + 64 + 1 / tau
-    slack = 4 * terms * _EPS * max(query.size, 1.0)
+    slack = 4 * terms * EPS * max(query.size, 1.0)
     for span, coded in zip(clips.spans, codes, strict=True):
         places, own = span.within(songs)
         if coded is None or not len(own):
             continue
-        whole = _coded(query.emb, query.weight, coded, upper=False)
+        whole = code_query(query.emb, query.weight, coded, upper=False)
         found = refine(coded.code, coded.more, span.offsets, own, whole, tau, bar - slack)
         if found is None:
             return None
         upper[places], middle[places] = found
-        unknown = places[np.isin(own, _beyond(span, coded))]
+        unknown = places[np.isin(own, beyond_owners(span, coded))]
         upper[unknown] = middle[unknown] = np.inf
     return upper + np.float32(slack), middle
 
 
-def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
-    """``U[i] >= S[i]`` of every stored text with one song: float32 ``[texts]``.
-
-    Each passage counts with its best similarity to any clip; here the clips are the queries, and
-    codes are those of passages.
-    """
-    out = np.full(len(texts), np.inf, np.float32)
-    for span, coded in zip(texts.spans, codes, strict=True):
-        if coded is None or span.last == span.first:
-            continue
-        query = _coded(clip_emb, np.ones(len(clip_emb)), coded, upper=True)
-        coef = (query.coef * query.step[:, None]).T
-        best = np.empty(len(coded.code), np.float32)
-        for start in range(0, len(best), _BLOCK_ROWS):
-            block = coded.code[start : start + _BLOCK_ROWS].astype(np.float32)
-            best[start : start + len(block)] = (block @ coef + query.shift).max(axis=1)
-        begin = int(texts.offsets[span.first])
-        weight = texts.all_weights[begin : begin + len(best)]
-        bound = np.add.reduceat(weight * best, span.offsets[:-1])
-        out[span.first : span.last] = bound
-        out[span.first + _beyond(span, coded)] = np.inf
-    return out + np.float32(1e-4)  # rounding of the sums; stored weights sum to 1 within 1e-6
-
-
-def _beyond(span: Span, codes: Codes) -> np.ndarray:
+def beyond_owners(span: Span, codes: Codes) -> np.ndarray:
     """Owners of a span, counted from its first, that have a row of which nothing is known."""
     return np.unique(np.searchsorted(span.offsets, codes.beyond, "right") - 1)
 
 
-def _coded(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
+def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
     """A query for the loops.
 
     Args:
@@ -156,7 +131,7 @@ def _coded(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) ->
     sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
     query = emb.astype(np.float64) * sign[:, None]
     # Not `@`: BLAS would wake all its threads for a small product, and then wait for them.
-    turned = np.einsum("pd,de->pe", query, codes.basis)
+    turned = np.einsum("pd,de->pe", query, codes.dual)
     every = np.zeros((len(query), len(codes.scale)))
     kept = min(every.shape[1], turned.shape[1])
     every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
@@ -165,9 +140,11 @@ def _coded(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) ->
     last = (reach if upper else 0 * reach)[:, None]
     coef, step, lost = _whole(np.hstack([every[:, : WIDTH - 1], last]))
     more_coef, more_step, more_lost = _whole(np.hstack([every[:, WIDTH - 1 :], 0 * last]))
-    # Beside it the rotation: float32 products of `dim` numbers.
+    # Beside it the rotation, float32 products of `dim` numbers, and the sum of the halves.
     norm = np.sqrt((query * query).sum(axis=1))
-    margin = lost + (0 if upper else more_lost) + norm * 4 * (emb.shape[1] + 16) * _EPS
+    summed = 127 * np.abs(every).sum(axis=1)
+    rounding = 4 * EPS * (norm * (emb.shape[1] + 16) + summed)
+    margin = lost + (0 if upper else more_lost) + rounding
     shift = query @ codes.mean + (margin if upper else 0)
     shift, weight, reach, margin = (
         np.ascontiguousarray(x, np.float32) for x in (shift, weight, reach, margin)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from index.records import Scalar, SongRecord
-from retrieval.errors import FilterError
+from retrieval.errors import DamagedLibraryError, FilterError
 
 _OWN = ("id", "path", "title", "duration_s", "tags", "added")
 _TIME_LIMIT_S = 5.0
@@ -31,15 +31,52 @@ class Catalog:
         # SQLite's names do not tell upper from lower case.
         unique = {key.lower(): key for key in keys if key.lower() not in _OWN}
         self.columns = [*_OWN, *unique.values()]
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._db.create_function("has", 2, _has, deterministic=True)
+        self._db = _connect()
         names = ", ".join(_quote(name) for name in self.columns)
         self._db.execute(f"CREATE TABLE songs ({names})")
         marks = ", ".join("?" * len(self.columns))
         self._db.executemany(
             f"INSERT INTO songs VALUES ({marks})", [self._row(song) for song in songs]
         )
+        self._db.commit()
         self._db.set_authorizer(_authorize)
+
+    def dump(self) -> bytes:
+        """The table as SQLite writes it, for :meth:`load`."""
+        self._db.set_authorizer(None)  # SQLite asks itself for the number of pages
+        try:
+            return self._db.serialize()
+        finally:
+            self._db.set_authorizer(_authorize)
+
+    @classmethod
+    def load(cls, data: bytes, songs: int) -> Catalog:
+        """Undo :meth:`dump`.
+
+        Args:
+            data: its checksum was found right.
+            songs: how many it must hold.
+
+        Raises:
+            DamagedLibraryError: it is no such table.
+        """
+        if not data:  # SQLite has no memory for nothing
+            raise DamagedLibraryError("catalogue: is empty")
+        self = cls.__new__(cls)
+        self._db = _connect()
+        try:
+            self._db.deserialize(data)
+            columns = self._db.execute("SELECT name FROM pragma_table_info('songs')").fetchall()
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM songs WHERE typeof(id) = 'integer'"
+            ).fetchone()
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise DamagedLibraryError(f"catalogue: is no table of songs ({error})") from error
+        self.columns = [name for (name,) in columns]
+        if self.columns[: len(_OWN)] != list(_OWN) or count != songs:
+            raise DamagedLibraryError(f"catalogue: holds {count} songs, expected {songs}")
+        self._db.set_authorizer(_authorize)
+        return self
 
     def _row(self, song: SongRecord) -> list[Scalar]:
         own: list[Scalar] = [
@@ -74,6 +111,12 @@ class Catalog:
             ) from error
         finally:
             self._db.set_progress_handler(None, 0)
+
+
+def _connect() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", check_same_thread=False)
+    db.create_function("has", 2, _has, deterministic=True)
+    return db
 
 
 def _dumps(values: Sequence[Scalar]) -> str:

@@ -1,6 +1,6 @@
 """Codes on disk: caches beside a library's segments, made again where missing or damaged.
 
-``cache/SOURCE-OWN.codes1`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
+``cache/SOURCE-OWN.codes2`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
 OWN is the SHA-256 of the cache itself, which is checked before any of it is used. Nothing is lost
 with these files, and a library whose folder cannot be written is searched without them.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,17 @@ FOLDER = "cache"
 #: Segments with fewer rows are scored in full; codes would not make that faster.
 LEAST_ROWS = 1 << 12
 
-_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes1")
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes2")
+_OLD = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.codes1")
 
 
-def codes_of(rows: np.ndarray, source: str, library: Path, least: int = LEAST_ROWS) -> Codes | None:
+def codes_of(
+    rows: np.ndarray,
+    source: str,
+    library: Path,
+    least: int = LEAST_ROWS,
+    queries: Callable[[], np.ndarray | None] = lambda: None,
+) -> Codes | None:
     """Codes of a segment's embeddings: from the cache, or made and kept there if that can be.
 
     Args:
@@ -34,12 +41,14 @@ def codes_of(rows: np.ndarray, source: str, library: Path, least: int = LEAST_RO
         source: SHA-256 of the segment's file, in hex.
         library: its folder.
         least: rows; None is returned for fewer.
+        queries: a sample of what will ask, as :func:`make_codes` takes it; asked for where codes
+            must be made.
     """
     if len(rows) < max(least, 1):
         return None
     found = _read(rows, source, library / FOLDER)
     if found is None:
-        found = make_codes(rows)
+        found = make_codes(rows, queries())
         try:
             _write(found, source, library / FOLDER)
         except OSError:
@@ -51,9 +60,9 @@ def forget(library: Path, sources: Set[str]) -> None:
     """Delete caches of segments other than those with the hashes ``sources``, if that can be."""
     known = {source[:32] for source in sources}
     try:
-        for path in (library / FOLDER).glob("*.codes1"):
+        for path in (library / FOLDER).glob("*.codes*"):
             name = _NAME.fullmatch(path.name)
-            if name and name[1] not in known:
+            if (name and name[1] not in known) or _OLD.fullmatch(path.name):
                 path.unlink(missing_ok=True)
     except OSError:
         pass
@@ -61,7 +70,7 @@ def forget(library: Path, sources: Set[str]) -> None:
 
 def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
     """The first whole cache of a source; damaged ones are deleted."""
-    for path in folder.glob(f"{source[:32]}-*.codes1"):
+    for path in folder.glob(f"{source[:32]}-*.codes2"):
         name = _NAME.fullmatch(path.name)
         try:
             if name:
@@ -78,17 +87,18 @@ def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
 def _codes(found: dict[str, np.ndarray], count: int, dim: int) -> Codes:
     """Codes of a table ``[count, dim]``; their checksum was right, but they may be of another."""
     beyond = found.get("beyond", np.zeros(0))
-    shapes = {
-        "code": (count, WIDTH),
-        "more": (count, MORE),
-        "mean": (dim,),
-        "basis": (dim, dim),
-        "scale": (WIDTH + MORE - 2,),
-        "spread": (2, dim),
-        "tail_step": (2,),
-        "beyond": (beyond.size,),
+    expected = {
+        "code": ((count, WIDTH), "int8"),
+        "more": ((count, MORE), "int8"),
+        "mean": ((dim,), "float32"),
+        "basis": ((dim, dim), "float32"),
+        "dual": ((dim, dim), "float64"),
+        "scale": ((WIDTH + MORE - 2,), "float32"),
+        "spread": ((2, dim), "float32"),
+        "tail_step": ((2,), "float32"),
+        "beyond": ((beyond.size,), "int64"),
     }
-    fit = {name: array.shape for name, array in found.items()} == shapes
+    fit = {name: (array.shape, array.dtype.name) for name, array in found.items()} == expected
     if not fit or not ((beyond >= 0) & (beyond < count)).all():
         raise DamagedLibraryError("codes: do not fit their segment")
     return Codes(**found)
@@ -104,4 +114,4 @@ def _write(codes: Codes, source: str, folder: Path) -> None:
     temporary = folder / f"{source[:32]}.{os.getpid()}.tmp"
     disk.write(temporary, tally.over(dump_columns(columns)))
     disk.sync_file(temporary)
-    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes1")
+    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes2")

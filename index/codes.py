@@ -4,6 +4,9 @@ Embeddings lie in a narrow cone: after the mean is taken off, 47 principal direc
 99 % of the variance. The first half of a code has a byte for each of them, and one for the size of
 the rest; it is read for every song. The second half has a byte for each of the next 79 directions,
 and one for the size of what is left then; it is read for the few songs that the first leaves open.
+
+Where it is known what will ask, as clips ask for texts, the directions are those in which the rows
+differ most *for such queries*: texts vary in many ways that no song can tell apart.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ _SAMPLE_ROWS = 1 << 16
 _MOST = 127
 #: How many rows there are for each that may be beyond.
 _BEYOND = 200_000
+#: What a direction in which no query lies counts, beside the mean of all.
+_UNASKED = 1e-3
 #: Room above the largest number in the sample.
 _ROOM = 1.2
 
@@ -27,16 +32,18 @@ _ROOM = 1.2
 class Codes:
     """Codes of the rows of one table.
 
-    With ``z = basis.T (x - mean)``, row x has the bytes ``round(z[d] / scale[d])``, at most 127
-    either way, for the first 47 directions d in ``code`` and the next 79 in ``more``. What they
-    leave of z has the size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step``
-    times the last byte: without the second half in ``code``, with it in ``more``.
+    ``<q, x> = <q, mean> + <dual.T q, z>`` with ``z = basis.T (x - mean)``. Row x has the bytes
+    ``round(z[d] / scale[d])``, at most 127 either way, for the first 47 directions d in ``code``
+    and the next 79 in ``more``. What they leave of z has the size
+    ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the last byte:
+    without the second half in ``code``, with it in ``more``.
 
     Attributes:
         code: int8 ``[rows, 48]``; the last byte is 1..127.
         more: int8 ``[rows, 80]``; likewise.
         mean: float32 ``[dim]``.
-        basis: float32 ``[dim, dim]``, orthonormal columns by falling variance.
+        basis: float32 ``[dim, dim]``, columns by falling variance of z.
+        dual: float64 ``[dim, dim]``, ``dual.T @ basis`` is the identity.
         scale: float32 ``[126]``; 0 beyond ``dim``.
         spread: float32 ``[2, dim]``, positive; how large the rest usually is in each direction,
             without the second half and with it.
@@ -49,23 +56,31 @@ class Codes:
     more: np.ndarray
     mean: np.ndarray
     basis: np.ndarray
+    dual: np.ndarray
     scale: np.ndarray
     spread: np.ndarray
     tail_step: np.ndarray
     beyond: np.ndarray
 
 
-def make_codes(rows: np.ndarray) -> Codes:
+def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
     """Codes of ``rows``, float32 or float16 ``[rows, dim]``, at least one row.
 
-    The same rows always get the same codes.
+    The same arguments always give the same codes.
+
+    Args:
+        rows: what is coded.
+        queries: float ``[queries, dim]``, a sample of what will ask: bounds of similarities with
+            others are as true, but wider. By default nothing is known of queries.
     """
     # Not every n-th row: that might be the same place in every song.
     chosen = np.random.default_rng(0).permutation(len(rows))[:_SAMPLE_ROWS]
     sample = rows[np.sort(chosen)].astype(np.float64)
     mean = sample.mean(axis=0).astype(np.float32)
     sample -= mean
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)
+    basis, dual = _directions(sample, queries)
+    # A narrow metric makes similarities differences of large numbers: those need float64.
+    turn = basis if queries is None else basis.astype(np.float64)
     turned = (sample @ basis).astype(np.float32)
     scale = np.zeros(WIDTH + MORE - 2, np.float32)
     kept = min(len(scale), rows.shape[1])
@@ -75,7 +90,7 @@ def make_codes(rows: np.ndarray) -> Codes:
     tail = np.empty((2, len(rows)), np.float32)
     for start in range(0, len(rows), _BLOCK_ROWS):
         some = slice(start, start + _BLOCK_ROWS)
-        turned = (rows[some].astype(np.float32) - mean) @ basis
+        turned = (rows[some].astype(turn.dtype) - mean) @ turn
         every, left = _split(turned, scale)
         code[some, :-1], more[some, :-1] = every[:, : WIDTH - 1], every[:, WIDTH - 1 :]
         for half in (0, 1):
@@ -88,7 +103,25 @@ def make_codes(rows: np.ndarray) -> Codes:
     steps = np.ceil(tail * (1 + 1e-4) / tail_step[:, None])
     code[:, -1], more[:, -1] = np.clip(steps, 1, _MOST)
     beyond = np.flatnonzero((steps > _MOST).any(axis=0))
-    return Codes(code, more, mean, basis, scale, spread, tail_step, beyond)
+    return Codes(code, more, mean, basis, dual, scale, spread, tail_step, beyond)
+
+
+def _directions(sample: np.ndarray, queries: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Basis and dual of :class:`Codes` from rows without their mean.
+
+    With the second moment ``M M`` of queries, ``E <q, left>^2 = |M left|^2``, which is least where
+    the directions are the principal ones of ``M x``.
+    """
+    if queries is None:
+        basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)
+    else:
+        asked = queries.astype(np.float64)
+        size, own = np.linalg.eigh(asked.T @ asked)
+        root = np.sqrt(np.maximum(size, 0) + _UNASKED * max(float(size.mean()), 1e-12))
+        metric = (own * root) @ own.T / root.max()
+        inner = metric @ (sample.T @ sample) @ metric
+        basis = (metric @ np.linalg.eigh(inner)[1][:, ::-1]).astype(np.float32)
+    return basis, np.linalg.inv(basis.astype(np.float64)).T
 
 
 def _spread(left: np.ndarray) -> np.ndarray:

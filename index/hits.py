@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.moments import Moment
+from index.moments import Moment, Stretch, merge_moments
 from index.records import SongRecord
-from index.search import Ranking
+from index.walk import Ranking
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class Hit:
     score: float
     duration_s: float
     moments: list[Moment]
+
+    @property
+    def stretches(self) -> list[Stretch]:
+        """The same in the order of the song, passages heard at the same place together."""
+        return merge_moments(self.moments)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 /* The loops that read every clip: bounds from codes, and scores in float32.
  *
- * Called by index/kernels.py through ctypes, which checks types; NumPy does the same work where this
+ * Called by index/kernels.py and index/text_kernels.py through ctypes, which checks types; NumPy does the same work where this
  * was not compiled. Each call works on its own songs, so several threads may call at once. Built once
  * for any processor and once for AVX2, chosen when called. Sums of floats may be reordered and fused;
  * the roundings that search allows for cover it.
@@ -354,6 +354,111 @@ int longplay_refine REFINE_PARAMETERS
                                                    longest, upper, middle);
 }
 
+/* Here and below the roles are exchanged: clips ask, and rows are the passages of texts, each with a
+ * weight of at least 0. A bound of MaxSim: sum_r weight[r] * max_c sim[r, c].
+ */
+#define SCAN_TEXTS_PARAMETERS                                                                   \
+    (const int8_t *code, const int64_t *offsets, const float *weight, int64_t first,            \
+     int64_t last, const int16_t *coef, const float *step, const float *shift, int64_t clips,   \
+     int64_t longest, float *out)
+#define SCAN_TEXTS_BODY(dots_of)                                                                \
+    {                                                                                           \
+        int32_t *dot = malloc(longest * clips * sizeof *dot);                                   \
+        for (int64_t i = first; dot && i < last; i++) {                                         \
+            int64_t from = offsets[i], n = offsets[i + 1] - from;                               \
+            dots_of(code + from * WIDTH, WIDTH, n, coef, clips, dot);                           \
+            float total = 0;                                                                    \
+            for (int64_t r = 0; r < n; r++) {                                                   \
+                float most = dot[r * clips] * step[0] + shift[0];                               \
+                for (int64_t c = 1; c < clips; c++) {                                           \
+                    float sim = dot[r * clips + c] * step[c] + shift[c];                        \
+                    most = sim > most ? sim : most;                                             \
+                }                                                                               \
+                total += weight[from + r] * most;                                               \
+            }                                                                                   \
+            out[i] = total;                                                                     \
+        }                                                                                       \
+        int failed = !dot;                                                                      \
+        free(dot);                                                                              \
+        return failed;                                                                          \
+    }
+
+ON_AVX2 static int scan_texts_avx2 SCAN_TEXTS_PARAMETERS SCAN_TEXTS_BODY(dots_avx2)
+static int scan_texts_plain SCAN_TEXTS_PARAMETERS SCAN_TEXTS_BODY(dots_plain)
+int longplay_scan_texts SCAN_TEXTS_PARAMETERS
+{
+    return (HAS_AVX2 ? scan_texts_avx2 : scan_texts_plain)(code, offsets, weight, first, last, coef,
+                                                           step, shift, clips, longest, out);
+}
+
+/* Bound and estimate of one text, as refine_song: room holds 2 vectors of similarities for each
+ * passage, and 2 more.
+ */
+INLINE void refine_text(const struct query *q, const int8_t *more, const float *weight, int64_t n,
+                        const int32_t *dot, const int32_t *more_dot, float per_tau, float bar,
+                        vec *room, float *upper, float *middle)
+{
+    int64_t clips = q->passages, vecs = vecs_of(clips);
+    vec *less = room, *high = less + vecs, *every = high + vecs;
+    *upper = 0;
+    for (int64_t r = 0; r < n; r++) {
+        vec *sim = every + 2 * r * vecs, *slack = sim + vecs;
+        float *s = (float *)sim, *e = (float *)slack, most = PADDING;
+        for (int64_t c = 0; c < clips; c++) {
+            int64_t at = r * clips + c;
+            s[c] = dot[at] * q->step[c] + more_dot[at] * q->more_step[c] + q->shift[c];
+            e[c] = q->reach[c] * more[r * MORE + MORE - 1] + q->margin[c];
+            most = s[c] + e[c] > most ? s[c] + e[c] : most;
+        }
+        for (int64_t c = clips; c % LANES; c++) {
+            s[c] = PADDING;
+            e[c] = 0;
+        }
+        *upper += weight[r] * most;
+    }
+    *middle = *upper;
+    if (*upper < bar)
+        return;
+    *upper = *middle = 0;
+    for (int64_t r = 0; r < n; r++) {
+        vec *sim = every + 2 * r * vecs, *slack = sim + vecs;
+        float value = pool(sim, vecs, per_tau);
+        *middle += weight[r] * value;
+        *upper += weight[r] * highest(sim, slack, less, high, vecs, per_tau, value);
+    }
+}
+
+#define REFINE_TEXTS_PARAMETERS                                                                 \
+    (const int8_t *code, const int8_t *more, const int64_t *offsets, const float *weight,       \
+     const int64_t *chosen, int64_t count, const struct query *q, float tau, float bar,         \
+     int64_t longest, float *upper, float *middle)
+#define REFINE_TEXTS_BODY(dots_of)                                                              \
+    {                                                                                           \
+        int64_t clips = q->passages;                                                            \
+        vec *room = malloc(vecs_of(clips) * (2 + 2 * longest) * sizeof *room);                  \
+        int32_t *dot = malloc(2 * longest * clips * sizeof *dot);                               \
+        for (int64_t i = 0; room && dot && i < count; i++) {                                    \
+            int64_t from = offsets[chosen[i]], n = offsets[chosen[i] + 1] - from;               \
+            dots_of(code + from * WIDTH, WIDTH, n, q->coef, clips, dot);                        \
+            dots_of(more + from * MORE, MORE, n, q->more_coef, clips, dot + n * clips);         \
+            refine_text(q, more + from * MORE, weight + from, n, dot, dot + n * clips, 1 / tau, \
+                        bar, room, upper + i, middle + i);                                      \
+        }                                                                                       \
+        int failed = !(room && dot);                                                            \
+        free(room);                                                                             \
+        free(dot);                                                                              \
+        return failed;                                                                          \
+    }
+
+ON_AVX2 static int refine_texts_avx2 REFINE_TEXTS_PARAMETERS REFINE_TEXTS_BODY(dots_avx2)
+static int refine_texts_plain REFINE_TEXTS_PARAMETERS REFINE_TEXTS_BODY(dots_plain)
+int longplay_refine_texts REFINE_TEXTS_PARAMETERS
+{
+    return (HAS_AVX2 ? refine_texts_avx2 : refine_texts_plain)(code, more, offsets, weight, chosen,
+                                                               count, q, tau, bar, longest, upper,
+                                                               middle);
+}
+
 /* float16 to float32 without the factor 2**112, which is put on the query. */
 INLINE void widen_half(const int16_t *half, float *wide, int64_t n)
 {
@@ -429,6 +534,37 @@ INLINE void dots_1x2(const float *one, const float *two, const float *query, int
     }
 }
 
+/* Score of a query with one song of n clips; sim has room for `stride` similarities a passage. */
+INLINE float score_pair(const float *query, const float *weight, int64_t passages,
+                        const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
+                        int64_t stride, float *sim, float *wide)
+{
+    for (int64_t c = 0; c < n; c += 2) {
+        int64_t second = c + 1 < n ? c + 1 : c; /* the last row twice; padding covers it */
+        const float *one = (const float *)rows + c * dim;
+        const float *two = (const float *)rows + second * dim;
+        if (is_half) {
+            widen_half((const int16_t *)rows + c * dim, wide, dim);
+            widen_half((const int16_t *)rows + second * dim, wide + dim, dim);
+            one = wide;
+            two = wide + dim;
+        }
+        int64_t p = 0;
+        for (; p + 4 <= passages; p += 4)
+            dots_4x2(one, two, query + p * dim, dim, sim + p * stride + c, stride);
+        for (; p < passages; p++)
+            dots_1x2(one, two, query + p * dim, dim, sim + p * stride + c);
+    }
+    float total = 0;
+    for (int64_t p = 0; p < passages; p++) {
+        float *own = sim + p * stride;
+        for (int64_t c = n; c < vecs_of(n) * LANES; c++)
+            own[c] = PADDING;
+        total += weight[p] * pool((const vec *)own, vecs_of(n), per_tau);
+    }
+    return total;
+}
+
 INLINE int score_some(const void *rows, int is_half, int64_t dim, const int64_t *offsets,
                       const int64_t *owners, int64_t count, const float *query,
                       const float *weight, int64_t passages, float tau, int64_t longest,
@@ -438,30 +574,10 @@ INLINE int score_some(const void *rows, int is_half, int64_t dim, const int64_t 
     float *sim = malloc(stride * passages * sizeof *sim), *wide = malloc(2 * dim * sizeof *wide);
     for (int64_t i = 0; sim && wide && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
-        for (int64_t c = 0; c < n; c += 2) {
-            int64_t second = c + 1 < n ? c + 1 : c; /* the last row twice; padding covers it */
-            const float *one = (const float *)rows + (from + c) * dim;
-            const float *two = (const float *)rows + (from + second) * dim;
-            if (is_half) {
-                widen_half((const int16_t *)rows + (from + c) * dim, wide, dim);
-                widen_half((const int16_t *)rows + (from + second) * dim, wide + dim, dim);
-                one = wide;
-                two = wide + dim;
-            }
-            int64_t p = 0;
-            for (; p + 4 <= passages; p += 4)
-                dots_4x2(one, two, query + p * dim, dim, sim + p * stride + c, stride);
-            for (; p < passages; p++)
-                dots_1x2(one, two, query + p * dim, dim, sim + p * stride + c);
-        }
-        float total = 0;
-        for (int64_t p = 0; p < passages; p++) {
-            float *own = sim + p * stride;
-            for (int64_t c = n; c < vecs_of(n) * LANES; c++)
-                own[c] = PADDING;
-            total += weight[p] * pool((const vec *)own, vecs_of(n), 1 / tau);
-        }
-        out[i] = total;
+        const void *own = is_half ? (const void *)((const int16_t *)rows + from * dim)
+                                  : (const void *)((const float *)rows + from * dim);
+        out[i] = score_pair(query, weight, passages, own, is_half, n, dim, 1 / tau, stride, sim,
+                            wide);
     }
     int failed = !(sim && wide);
     free(sim);
@@ -485,4 +601,47 @@ int longplay_score SCORE_PARAMETERS
 {
     return (HAS_AVX2 ? score_avx2 : score_plain)(rows, is_half, dim, offsets, owners, count, query,
                                                  weight, passages, tau, longest, out);
+}
+
+/* The same of chosen texts with one song. */
+INLINE int score_some_texts(const void *rows, int is_half, int64_t dim, const int64_t *offsets,
+                            const float *weight, const int64_t *chosen, int64_t count,
+                            const float *clip, int64_t clips, float tau, int64_t longest,
+                            float *out)
+{
+    int64_t stride = vecs_of(clips) * LANES;
+    float *sim = malloc(stride * longest * sizeof *sim);
+    float *wide = malloc(is_half ? longest * dim * sizeof *wide : 1);
+    for (int64_t i = 0; sim && wide && i < count; i++) {
+        int64_t from = offsets[chosen[i]], n = offsets[chosen[i] + 1] - from;
+        const float *own = (const float *)rows + from * dim;
+        if (is_half) {
+            widen_half((const int16_t *)rows + from * dim, wide, n * dim);
+            own = wide;
+        }
+        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim, NULL);
+    }
+    int failed = !(sim && wide);
+    free(sim);
+    free(wide);
+    return failed;
+}
+
+#define SCORE_TEXTS_PARAMETERS                                                               \
+    (const void *rows, int is_half, int64_t dim, const int64_t *offsets, const float *weight, \
+     const int64_t *chosen, int64_t count, const float *clip, int64_t clips, float tau,      \
+     int64_t longest, float *out)
+#define SCORE_TEXTS_BODY                                                                     \
+    {                                                                                        \
+        return score_some_texts(rows, is_half, dim, offsets, weight, chosen, count, clip,    \
+                                clips, tau, longest, out);                                   \
+    }
+
+ON_AVX2 static int score_texts_avx2 SCORE_TEXTS_PARAMETERS SCORE_TEXTS_BODY
+static int score_texts_plain SCORE_TEXTS_PARAMETERS SCORE_TEXTS_BODY
+int longplay_score_texts SCORE_TEXTS_PARAMETERS
+{
+    return (HAS_AVX2 ? score_texts_avx2 : score_texts_plain)(rows, is_half, dim, offsets, weight,
+                                                             chosen, count, clip, clips, tau,
+                                                             longest, out);
 }

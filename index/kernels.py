@@ -24,6 +24,9 @@ _FEW_ROWS = 1 << 12
 #: Rows that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
 
+#: What float16 rows are short of when C widens them: it is put on the other factor.
+HALF_SCALE = 2.0**112
+
 _Int, _Float = ctypes.c_int64, ctypes.c_float
 
 
@@ -67,9 +70,9 @@ class CodedQuery:
     def in_c(self) -> ctypes.Structure:
         """``struct query`` of ``kernels.c``; its arrays live as long as this object."""
         return _Query(
-            _at(self.coef, np.int16), _at(self.more_coef, np.int16), _at(self.step),
-            _at(self.more_step), _at(self.shift), _at(self.reach), _at(self.margin),
-            _at(self.weight), len(self.coef),
+            address(self.coef, np.int16), address(self.more_coef, np.int16), address(self.step),
+            address(self.more_step), address(self.shift), address(self.reach), address(self.margin),
+            address(self.weight), len(self.coef),
         )  # fmt: skip
 
 
@@ -105,13 +108,14 @@ def scan(
         if library is None:
             _scan(code, offsets, first, last, query, begins, out)
             return
-        _check(library.longplay_scan(
-            _at(code, np.int8), _at(offsets, np.int64), _Int(first), _Int(last),
-            _at(query.coef, np.int16), _at(query.step), _at(query.shift), _at(query.weight),
-            _at(begins, np.int64), _Int(queries), _Int(owners), _at(out),
+        check_memory(library.longplay_scan(
+            address(code, np.int8), address(offsets, np.int64), _Int(first), _Int(last),
+            address(query.coef, np.int16), address(query.step), address(query.shift),
+            address(query.weight), address(begins, np.int64), _Int(queries), _Int(owners),
+            address(out),
         ))  # fmt: skip
 
-    _share(owners, int(offsets[-1]) * len(query.coef), work)
+    share(owners, int(offsets[-1]) * len(query.coef), work)
     return out
 
 
@@ -173,13 +177,13 @@ def refine(
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
-        _check(library.longplay_refine(
-            _at(code, np.int8), _at(more, np.int8), _at(offsets, np.int64),
-            _at(chosen[some], np.int64), _Int(last - first), ctypes.byref(in_c), _Float(tau),
-            _Float(bar), _Int(longest), _at(upper[some]), _at(middle[some]),
+        check_memory(library.longplay_refine(
+            address(code, np.int8), address(more, np.int8), address(offsets, np.int64),
+            address(chosen[some], np.int64), _Int(last - first), ctypes.byref(in_c), _Float(tau),
+            _Float(bar), _Int(longest), address(upper[some]), address(middle[some]),
         ))  # fmt: skip
 
-    _share(len(chosen), int(counts.sum()) * len(query.coef), work)
+    share(len(chosen), int(counts.sum()) * len(query.coef), work)
     return upper, middle
 
 
@@ -208,21 +212,21 @@ def score(
     counts = offsets[owners + 1] - offsets[owners]
     longest, library = int(counts.max(initial=1)), compiled()
     half = rows.dtype == np.float16
-    scaled = query * np.float32(2.0**112) if half else query  # see widen_half
+    scaled = query * np.float32(HALF_SCALE) if half else query
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
         if library is None:
             _score(rows, offsets, owners[some], query, weight, tau, out[some])
             return
-        _check(library.longplay_score(
-            _at(rows, np.float16 if half else np.float32), ctypes.c_int(half),
-            _Int(rows.shape[1]), _at(offsets, np.int64), _at(owners[some], np.int64),
-            _Int(last - first), _at(scaled), _at(weight), _Int(len(query)), _Float(tau),
-            _Int(longest), _at(out[some]),
+        check_memory(library.longplay_score(
+            address(rows, np.float16 if half else np.float32), ctypes.c_int(half),
+            _Int(rows.shape[1]), address(offsets, np.int64), address(owners[some], np.int64),
+            _Int(last - first), address(scaled), address(weight), _Int(len(query)), _Float(tau),
+            _Int(longest), address(out[some]),
         ))  # fmt: skip
 
-    _share(len(owners), int(counts.sum()) * len(query), work)
+    share(len(owners), int(counts.sum()) * len(query), work)
     return out
 
 
@@ -255,19 +259,20 @@ def _score(
         first = stop
 
 
-def _at(array: np.ndarray, dtype: type[np.generic] = np.float32) -> ctypes.c_void_p:
+def address(array: np.ndarray, dtype: type[np.generic] = np.float32) -> ctypes.c_void_p:
     """Where an array lies; what C is told must be true, so it is checked here."""
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise TypeError(f"array: got {array.dtype}, expected contiguous {np.dtype(dtype)}")
     return ctypes.c_void_p(array.ctypes.data)
 
 
-def _check(failed: int) -> None:
+def check_memory(failed: int) -> None:
+    """MemoryError where C had none."""
     if failed:
         raise MemoryError("search: no memory for the similarities of one song")
 
 
-def _share(count: int, rows: int, work: Callable[[int, int], None]) -> None:
+def share(count: int, rows: int, work: Callable[[int, int], None]) -> None:
     """Do ``work(first, last)`` for parts of ``range(count)``, on all cores if there is much."""
     threads = _threads() if rows >= _FEW_ROWS else 1
     shares = min(count, threads * _SHARES) if threads > 1 else 1

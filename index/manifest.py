@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from index.files import MAX_FILE_BYTES, sha256_hex
+from index.renames import Moved
 from retrieval.errors import DamagedLibraryError, LibraryError
 
-#: What is written. Format 1 differs in that its arrays hold no ids; it is read, and the next commit
-#: writes a manifest of this format.
-FORMAT = 2
-READABLE = (1, 2)
+#: What is written. In format 1 arrays hold no ids, and before format 3 no song could be moved; both
+#: are read, and the next commit writes a manifest of this format.
+FORMAT = 3
+READABLE = (1, 2, 3)
 MANIFEST_NAME = "manifest.json"
 #: The same bytes once more, for ``repair`` where the first are damaged.
 BACKUP_NAME = "manifest.backup.json"
@@ -66,6 +67,7 @@ class Manifest:
         segments: in the order in which they were committed.
         dead_songs: ids of songs that were removed or replaced; their texts are dead with them.
         dead_texts: ids of texts that were removed by themselves.
+        moved: songs whose file is elsewhere than their record says, by id.
         next_song, next_text, next_segment: the first numbers that were never given out.
     """
 
@@ -79,6 +81,7 @@ class Manifest:
     segments: tuple[SegmentEntry, ...] = ()
     dead_songs: frozenset[int] = frozenset()
     dead_texts: frozenset[int] = frozenset()
+    moved: Mapping[int, Moved] = field(default_factory=dict)
     next_song: int = 1
     next_text: int = 1
     next_segment: int = 1
@@ -107,6 +110,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
         }
         for s in manifest.segments
     ]
+    body["moved"] = [[id, m.path, m.size, m.mtime_ns] for id, m in sorted(manifest.moved.items())]
     body["dead_songs"] = to_ranges(manifest.dead_songs)
     body["dead_texts"] = to_ranges(manifest.dead_texts)
     return _seal(body)
@@ -156,7 +160,13 @@ def load_manifest(data: bytes, where: str) -> Manifest:
 def _parse(body: dict[str, Any]) -> Manifest:
     segments = tuple(_parse_segment(s) for s in body.pop("segments"))
     dead_songs, dead_texts = (from_ranges(body.pop(n)) for n in ("dead_songs", "dead_texts"))
-    manifest = Manifest(segments=segments, dead_songs=dead_songs, dead_texts=dead_texts, **body)
+    moved = {id: Moved(path, *facts) for id, path, *facts in body.pop("moved", ())}
+    for id, one in moved.items():
+        _check("moved", id, all(map(_is_count, (id, one.size))) and isinstance(one.path, str))
+        _check("moved", id, isinstance(one.mtime_ns, int))
+    manifest = Manifest(
+        segments=segments, dead_songs=dead_songs, dead_texts=dead_texts, moved=moved, **body
+    )
     for name in ("generation", "next_song", "next_text", "next_segment"):
         _check(name, body[name], _is_count(body[name]))
     _check("model_digest", manifest.model_digest, isinstance(manifest.model_digest, str))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,49 @@ class Moment:
     end_s: float
     weight: float
     passage: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Moments that are about the same stretch of a song, for people.
+
+    Attributes:
+        start_s: begin of the first of them in seconds.
+        end_s: end of the last.
+        moments: of different passages, in the order of these.
+    """
+
+    start_s: float
+    end_s: float
+    moments: tuple[Moment, ...]
+
+
+def merge_moments(moments: Sequence[Moment]) -> list[Stretch]:
+    """Stretches in the order in which they are heard.
+
+    A moment joins the stretch before it where they share at least half of the shorter of the two;
+    those that only touch, or overlap a little, stay apart, so that a course is not blurred.
+
+    Args:
+        moments: of one song, each passage once.
+    """
+    stretches: list[Stretch] = []
+    for moment in sorted(moments, key=lambda m: (m.start_s, m.end_s, m.passage)):
+        last = stretches[-1] if stretches else None
+        if last is not None and _shared(last, moment) >= 0.5:
+            joined = tuple(sorted((*last.moments, moment), key=lambda m: m.passage))
+            end_s = max(last.end_s, moment.end_s)
+            stretches[-1] = Stretch(last.start_s, end_s, joined)
+        else:
+            stretches.append(Stretch(moment.start_s, moment.end_s, (moment,)))
+    return stretches
+
+
+def _shared(stretch: Stretch, moment: Moment) -> float:
+    """Length of what is in both, over the shorter length."""
+    both = min(stretch.end_s, moment.end_s) - max(stretch.start_s, moment.start_s)
+    shorter = min(stretch.end_s - stretch.start_s, moment.end_s - moment.start_s)
+    return both / shorter if shorter > 0 else 0.0
 
 
 def find_moments(

@@ -22,7 +22,7 @@ def clock(seconds: float) -> str:
 
 
 def hits(answer: Hits, with_moments: bool = True) -> str:
-    """An answer, best first, with the moment of each passage."""
+    """An answer, best first, with the stretches in which passages were heard."""
     if not answer:
         return "nothing found"
     lines = []
@@ -32,10 +32,12 @@ def hits(answer: Hits, with_moments: bool = True) -> str:
             f"{number:3d}. {hit.score:6.3f}  {name}  ({clock(hit.duration_s)}, id {hit.id})"
         )
         lines.append(f"             {hit.path}")
-        for moment in hit.moments if with_moments else ():
-            words = _short(answer.passages[moment.passage])
-            span = f"{clock(moment.start_s)}-{clock(moment.end_s)}"
-            lines.append(f"             {span:>11}  {100 * moment.weight:3.0f} %  {words}")
+        for stretch in hit.stretches if with_moments else ():
+            span = f"{clock(stretch.start_s)}-{clock(stretch.end_s)}"
+            for moment in stretch.moments:
+                words = _short(answer.passages[moment.passage])
+                lines.append(f"             {span:>11}  {100 * moment.weight:3.0f} %  {words}")
+                span = ""  # the same stretch as the line above
     proof = "exact" if answer.exact else f"not exact, gap {answer.bound_gap:.4f}"
     lines.append(f"     {proof}; {answer.scored} songs scored")
     return "\n".join(lines)
@@ -48,7 +50,9 @@ def hits_json(answer: Hits) -> dict[str, Any]:
         "bound_gap": answer.bound_gap if answer.bound_gap < float("inf") else None,
         "scored": answer.scored,
         "passages": answer.passages,
-        "hits": [asdict(hit) for hit in answer],
+        "hits": [
+            {**asdict(hit), "stretches": [asdict(one) for one in hit.stretches]} for hit in answer
+        ],
     }
 
 
@@ -78,7 +82,7 @@ def add_report(report: AddReport, songs: int) -> str:
     """What became of the files, skipped ones by name."""
     lines = [f"skipped {path}\n        {reason}" for path, reason in report.skipped]
     counts = [f"{len(report.added)} added"]
-    for name in ("replaced", "unchanged", "duplicates", "skipped"):
+    for name in ("replaced", "renamed", "unchanged", "duplicates", "skipped"):
         count = len(getattr(report, name))
         if count:
             counts.append(f"{count} {name}")

@@ -98,16 +98,21 @@ def _paths(folder: Path, entry: SegmentEntry, manifest: Manifest) -> list[str]:
         records = [read.parse(i, song_from_json) for i in range(len(read))]
     except DamagedLibraryError:
         return []
-    return [record.path for record in records if record.id not in manifest.dead_songs]
+    moved = manifest.moved
+    living = [record for record in records if record.id not in manifest.dead_songs]
+    return [moved[r.id].path if r.id in moved else r.path for r in living]
 
 
 def _without_lost_ids(folder: Path, manifest: Manifest) -> Manifest:
-    """Removed ids whose songs or texts are no longer in any segment are forgotten."""
+    """Removed and renamed ids that are no longer in any segment are forgotten."""
     songs: set[int] = set()
     texts: set[int] = set()
     for segment in Store(folder, manifest).segments():
         songs.update(segment.songs.ids.tolist() if segment.songs else ())
         texts.update(segment.texts.ids.tolist() if segment.texts else ())
     return replace(
-        manifest, dead_songs=manifest.dead_songs & songs, dead_texts=manifest.dead_texts & texts
+        manifest,
+        dead_songs=manifest.dead_songs & songs,
+        dead_texts=manifest.dead_texts & texts,
+        moved={id: place for id, place in manifest.moved.items() if id in songs},
     )

@@ -15,8 +15,9 @@ from index.arrays import Column, dump_columns, view_columns
 from index.code_files import codes_of
 from index.codes import Codes
 from index.files import CheckedFile
-from index.manifest import SegmentEntry
+from index.manifest import Manifest, SegmentEntry
 from index.records import SongRecord, TextRecord, song_from_json, text_from_json
+from index.renames import Moved
 from retrieval.embedder import SongEmbedding, TextEmbedding
 from retrieval.errors import DamagedLibraryError
 
@@ -103,10 +104,18 @@ class Part:
         """Rows of one owner."""
         return self.columns[name][self.offsets[owner] : self.offsets[owner + 1]]
 
-    def codes(self, library: Path) -> Codes | None:
-        """Codes of the embeddings, from a library's cache; kept, as a segment outlives states."""
+    def codes(
+        self, library: Path, queries: Callable[[], np.ndarray | None] = lambda: None
+    ) -> Codes | None:
+        """Codes of the embeddings, from a library's cache; kept, as a segment outlives states.
+
+        Args:
+            library: its folder.
+            queries: a sample of what will ask, for codes that must be made.
+        """
         if not self._codes:
-            self._codes.append(codes_of(self.columns[self.names[0]], self.sha256, library))
+            rows = self.columns[self.names[0]]
+            self._codes.append(codes_of(rows, self.sha256, library, queries=queries))
         return self._codes[0]
 
     def _column_or(
@@ -243,9 +252,10 @@ def new_files(
 
 
 def merged_files(
-    segments: Sequence[Segment], dead_songs: frozenset[int], dead_texts: frozenset[int], dtype: str
+    segments: Sequence[Segment], manifest: Manifest
 ) -> tuple[dict[str, Iterator[bytes]], int, int]:
     """Files of one segment with what is alive in several, and its numbers of songs and texts."""
+    dead_songs, dead_texts, dtype = manifest.dead_songs, manifest.dead_texts, manifest.dtype
     songs = [(s.songs, _living(s.songs.ids, dead_songs)) for s in segments if s.songs]
     texts = [
         (s.texts, _living(s.texts.ids, dead_texts) & _living(s.texts.songs, dead_songs))
@@ -263,7 +273,7 @@ def merged_files(
             "clip_emb": _kept_rows(songs, "clip_emb", dtype),
         }
         files["songs.safetensors"] = dump_columns(columns | _kept_count(songs))
-        files["songs.jsonl"] = _kept_lines(songs)
+        files["songs.jsonl"] = _kept_songs(songs, manifest.moved)
     if n_texts:
         columns = {
             "id": _numbers(np.concatenate([p.ids[kept] for p, kept in texts])),
@@ -307,6 +317,19 @@ def _kept_lines(parts: Sequence[tuple[Part, np.ndarray]]) -> Iterator[bytes]:
     for part, kept in parts:
         for row in np.flatnonzero(kept):
             yield part.lines.raw(int(row))
+
+
+def _kept_songs(
+    parts: Sequence[tuple[SongPart, np.ndarray]], moved: Mapping[int, Moved]
+) -> Iterator[bytes]:
+    """Lines of songs, those of moved ones written anew."""
+    for part, kept in parts:
+        for row in np.flatnonzero(kept).tolist():
+            place = moved.get(int(part.ids[row]))
+            if place is None:
+                yield part.lines.raw(row)
+            else:
+                yield from _dump_lines([place.of(part.record(row)).to_json()])
 
 
 def _dump_lines(rows: list[dict[str, Any]]) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from index.catalog import Catalog
+from index.catalog_file import catalog_of
 from index.code_files import forget
 from index.codes import Codes
 from index.export import mean_vector
@@ -21,6 +22,8 @@ from index.table import Ragged
 from retrieval.errors import DamagedLibraryError, LibraryError
 
 P = TypeVar("P", bound=Part)
+#: As many clips tell how songs ask; more would not make codes better.
+_SAMPLE_CLIPS = 1 << 14
 
 
 class Snapshot:
@@ -70,7 +73,9 @@ class Snapshot:
     def record(self, row: int) -> SongRecord:
         """Record of one song."""
         part, place = self._place(self._songs, row)
-        return part.record(place)
+        record = part.record(place)
+        moved = self.manifest.moved.get(record.id)
+        return moved.of(record) if moved else record
 
     def clip_times(self, row: int) -> np.ndarray:
         """``[clips, 2]`` of one song, in seconds."""
@@ -94,12 +99,15 @@ class Snapshot:
         if where is None:
             return self.living
         found = np.array(self.catalog.filter(where, params), np.int64)
-        return np.searchsorted(self.song_ids, found)
+        rows = self.living[np.isin(self.song_ids[self.living], found)]
+        if len(rows) != len(found):
+            raise DamagedLibraryError("catalogue: holds songs that are not in the library")
+        return rows
 
     @cached_property
     def catalog(self) -> Catalog:
         """What can be filtered by."""
-        return Catalog(self.records())
+        return catalog_of(self.manifest, self._folder, self.records)
 
     @cached_property
     def keywords(self) -> Keywords:
@@ -117,7 +125,8 @@ class Snapshot:
     @cached_property
     def clip_codes(self) -> list[Codes | None]:
         """Codes of the clips of each segment, for certified search; None for small ones."""
-        return self._codes(self._songs)
+        self._forget_codes()
+        return [part.codes(self._folder) for part in self._songs]
 
     @cached_property
     def mean_vectors(self) -> np.ndarray:
@@ -135,8 +144,9 @@ class Snapshot:
 
     @cached_property
     def passage_codes(self) -> list[Codes | None]:
-        """Codes of the passages of each segment."""
-        return self._codes(self._texts)
+        """Codes of the passages of each segment, for bounds of what clips ask."""
+        self._forget_codes()
+        return [part.codes(self._folder, self._some_clips) for part in self._texts]
 
     def text(self, row: int) -> TextRecord:
         """Record of one text."""
@@ -170,9 +180,16 @@ class Snapshot:
         parts = [segment.texts for segment in self._segments]
         return self._checked([part for part in parts if part is not None], "passage_emb")
 
-    def _codes(self, parts: Sequence[Part]) -> list[Codes | None]:
+    def _forget_codes(self) -> None:
         forget(self._folder, {file.sha256 for s in self.manifest.segments for file in s.files})
-        return [part.codes(self._folder) for part in parts]
+
+    def _some_clips(self) -> np.ndarray | None:
+        """Clips of the library by chance, ``[clips, dim]``: songs that ask are much like these."""
+        rng, found = np.random.default_rng(0), []
+        for part in self.clips.parts:
+            share = max(1, _SAMPLE_CLIPS * len(part) // self.clips.n_rows)
+            found.append(part[np.sort(rng.permutation(len(part))[:share])].astype(np.float32))
+        return np.concatenate(found) if found else None
 
     def _checked(self, parts: list[P], name: str) -> list[P]:
         for part in parts:

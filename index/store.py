@@ -20,13 +20,14 @@ from index.manifest import (
     load_manifest,
 )
 from index.records import SongRecord, TextRecord
+from index.renames import Moved
 from index.segment import Segment, merged_files, new_files
 from index.tiers import due_run
 from retrieval.embedder import SongEmbedding, TextEmbedding
 from retrieval.errors import LibraryError, LibraryWriteError
 
-#: So few removed songs and texts are never worth writing a library again.
-_FEW_DEAD = 256
+#: So few removed or renamed songs are never worth writing a library again.
+_FEW = 256
 
 
 class Store:
@@ -96,15 +97,18 @@ class Store:
         texts: Sequence[tuple[TextRecord, TextEmbedding]] = (),
         dead_songs: frozenset[int] = frozenset(),
         dead_texts: frozenset[int] = frozenset(),
+        moved: Mapping[int, Moved] | None = None,
     ) -> None:
-        """Add and remove in one step: afterwards all of it holds, or after a crash none of it.
+        """Add, remove and rename in one step: all of it holds then, or after a crash none of it.
 
         Raises:
             LibraryWriteError: the disk refused; the library is as it was.
         """
         old = self.manifest
+        places = {**old.moved, **(moved or {})}
         manifest = replace(
             old,
+            moved={id: place for id, place in places.items() if id not in dead_songs},
             dead_songs=old.dead_songs | dead_songs,
             dead_texts=old.dead_texts | dead_texts,
             next_song=max([old.next_song, *(r.id + 1 for r, _ in songs)]),
@@ -130,7 +134,8 @@ class Store:
         old = self.manifest
         segments = self.segments()
         if everything:
-            tidy = len(segments) <= 1 and not old.dead_songs and not old.dead_texts
+            changed = old.dead_songs or old.dead_texts or old.moved
+            tidy = len(segments) <= 1 and not changed
             run = None if tidy else (0, len(segments))
         else:
             run = due_run([e.songs + e.texts for e in old.segments])
@@ -138,7 +143,7 @@ class Store:
             return False
         first, last = run
         chosen = segments[first:last]
-        files, n_songs, n_texts = merged_files(chosen, old.dead_songs, old.dead_texts, old.dtype)
+        files, n_songs, n_texts = merged_files(chosen, old)
         gone_songs = {int(i) for s in chosen if s.songs for i in s.songs.ids}
         gone_texts = {int(i) for s in chosen if s.texts for i in s.texts.ids}
         manifest = replace(
@@ -146,6 +151,7 @@ class Store:
             segments=old.segments[:first] + old.segments[last:],
             dead_songs=old.dead_songs - gone_songs,  # a song's texts are in its own segment
             dead_texts=old.dead_texts - gone_texts,
+            moved={id: place for id, place in old.moved.items() if id not in gone_songs},
         )
         self._change(manifest, first, files, n_songs, n_texts)
         self._sweep_or_fail()
@@ -155,9 +161,11 @@ class Store:
         """Compact as far as it is due; raises as :meth:`compact` does."""
         sizes = [e.songs + e.texts for e in self.manifest.segments]
         dead = len(self.manifest.dead_songs) + len(self.manifest.dead_texts)
-        mostly_dead = dead > max(sum(sizes) // 2, _FEW_DEAD)
-        if mostly_dead or due_run(sizes) is not None:
-            self.compact(everything=mostly_dead)
+        moved = len(self.manifest.moved)
+        # Both stand in the manifest, which is written with each commit.
+        overgrown = dead > max(sum(sizes) // 2, _FEW) or moved > max(sum(sizes) // 8, _FEW)
+        if overgrown or due_run(sizes) is not None:
+            self.compact(everything=overgrown)
 
     def damaged(self) -> dict[str, str]:
         """Files that are missing or differ in any bit: name -> what is wrong. It reads them all."""

@@ -173,7 +173,8 @@ def test_library_answers_are_the_same_in_every_mode(
     library: Library, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(code_files, "LEAST_ROWS", 1)
-    monkeypatch.setattr(code_files.codes_of, "__defaults__", (1,))
+    monkeypatch.setattr(code_files.codes_of, "__defaults__", (1, lambda: None))
+    monkeypatch.setattr("index.search._FEW_SIMILARITIES", 0)
     library.add([music])
     library.add_texts(["a piano. then drums", "one violin", "strings. a flute. silence"])
     queries = ["a piano. then strings", Text("bass") - 0.7 * Text("a drum. a horn"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,52 @@ def test_a_content_that_was_replaced_can_come_back(library: Library, music: Path
     report = library.add([music])
     assert [Path(p).name for p in report.replaced] == ["00.mp3"]
     assert [Path(p).name for p in report.added] == ["moved.mp3"]
+
+
+def test_a_renamed_file_is_the_same_song(tmp_path: Path, library: Library, music: Path) -> None:
+    row = {"id": "s", "audio": "music/00.mp3", "title": "A", "meta": {"bpm": 90},
+           "captions": [{"text": "a caption"}]}  # fmt: skip
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    library.add([tmp_path / "m.jsonl", music])
+    (before,) = library.songs("bpm = 90")
+    calls: list[object] = []
+    library._model.embed_song = lambda path: calls.append(path)  # type: ignore
+    (music / "00.mp3").rename(music / "zz.mp3")
+    (music / "copy.mp3").write_bytes((music / "02.mp3").read_bytes())
+    report = library.add([music])
+    assert [Path(p).name for p in report.renamed] == ["zz.mp3"]
+    assert [Path(p).name for p in report.duplicates] == ["copy.mp3"]
+    assert len(report.unchanged) == 11
+    assert not calls
+    for _ in range(2):
+        (after,) = library.songs("bpm = 90 AND path LIKE '%zz.mp3'")
+        assert after == replace(before, path=str(music / "zz.mp3"))
+        assert library.songs("path LIKE '%/00.mp3'") == []
+        assert len(library) == 12
+        assert [r.id for r, _ in library.find("caption")] == [before.id]
+        assert {h.path for h in library.search("x", k=20)} >= {after.path}
+        library = Library.open(tmp_path / "music.lp", FakeEmbedder())
+        if library.compact():  # the second time round the record itself was written anew
+            assert library._store.manifest.moved == {}
+    assert not library.add([music]).renamed
+    (music / "zz.mp3").rename(music / "00.mp3")
+    assert len(library.add([music / "00.mp3"]).renamed) == 1
+    library.remove([before.id])
+    assert library._store.manifest.moved == {}
+    assert len(library.add([music / "00.mp3"]).added) == 1
+
+
+def test_many_renames_leave_the_manifest_small(
+    library: Library, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.store._FEW", 3)
+    library.add([music])
+    ids = [song.id for song in library.songs()]
+    for path in sorted(music.glob("**/*.mp3")):
+        path.rename(path.with_name(f"new-{path.name}"))
+    assert len(library.add([music]).renamed) == 12
+    assert library._store.manifest.moved == {}
+    assert [song.id for song in library.songs("path LIKE '%/new-__.mp3'")] == ids
 
 
 def test_a_song_that_the_model_cannot_hear_is_skipped(tmp_path: Path, music: Path) -> None:

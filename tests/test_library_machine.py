@@ -58,6 +58,19 @@ class LibraryMachine(RuleBasedStateMachine):
         for name in names:
             del self.expected[name]
 
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data(), new=NAMES)
+    def rename(self, data: st.DataObject, new: str) -> None:
+        old = data.draw(st.sampled_from(sorted(self.expected)))
+        if new in self.expected:
+            return
+        ids = {Path(s.path).name: s.id for s in self.library.songs()}
+        (self.music / old).rename(self.music / new)
+        report = self.library.add([self.music / new])
+        assert [Path(path).name for path in report.renamed] == [new]
+        self.expected[new] = self.expected.pop(old)
+        assert self.library.song(ids[old]).record.path == str(self.music / new)
+
     @rule()
     def compact(self) -> None:
         self.library.compact()

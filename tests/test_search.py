@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from fake_embedder import unit_rows
 
-from index import kernels
-from index.bounds import text_bounds
+from index import kernels, render, text_kernels
 from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
-from index.moments import find_moments
+from index.hits import Hit, Hits
+from index.moments import Moment, find_moments, merge_moments
 from index.search import search_songs, search_texts
 from index.table import Ragged, stack
+from index.walk import Ranking
 from retrieval.errors import SearchError
 
 
@@ -71,7 +72,8 @@ def make_query(rng: np.random.Generator, kind: str, dim: int) -> tuple[np.ndarra
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to read everything."""
     if request.param == "numpy":
-        monkeypatch.setattr(kernels, "compiled", lambda: None)
+        for module in (kernels, text_kernels):
+            monkeypatch.setattr(module, "compiled", lambda: None)
     elif kernels.compiled() is None:
         pytest.skip("the compiled loops were not built")
     return request.param
@@ -116,7 +118,7 @@ def test_certified_search_equals_exact_and_the_double_loop(kind: str, loops: str
 
 
 @pytest.mark.parametrize("kind", ["random", "alike", "one clip", "negative", "ties"])
-def test_certified_text_search_equals_exact(kind: str) -> None:
+def test_certified_text_search_equals_exact(kind: str, loops: str) -> None:
     rng = np.random.default_rng(3)
     for _ in range(200):
         base = make_table(rng, kind, int(rng.integers(1, 20)), 8)
@@ -136,8 +138,6 @@ def test_certified_text_search_equals_exact(kind: str) -> None:
         assert certified.exact
         assert certified.rows.tolist() == exact.rows.tolist()
         assert certified.scores.tolist() == exact.scores.tolist()
-        bounds = text_bounds(clips, texts, codes_of(texts))
-        assert (bounds[exact.rows] >= exact.scores).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -234,6 +234,36 @@ def test_moments_lie_where_the_passage_is() -> None:
     moments = find_moments(clips[[4, 1]], clips, times, 0.05)
     assert [(m.start_s, m.end_s, m.passage) for m in moments] == [(40, 50, 0), (10, 20, 1)]
     assert all(0.5 < m.weight <= 1 for m in moments)
+
+
+def test_moments_of_one_stretch_are_merged_in_the_order_of_the_song() -> None:
+    spans = [(60, 90), (0, 20), (70, 100), (20, 40), (10, 20), (85, 95), (115, 130)]
+    moments = [Moment(float(a), float(b), 0.5, i) for i, (a, b) in enumerate(spans)]
+    merged = merge_moments(moments)
+    assert [(m.start_s, m.end_s, [x.passage for x in m.moments]) for m in merged] == [
+        (0, 20, [1, 4]),  # one lies in the other
+        (20, 40, [3]),  # only touches it
+        (60, 100, [0, 2, 5]),
+        (115, 130, [6]),
+    ]
+    assert sorted((x for m in merged for x in m.moments), key=lambda x: x.passage) == moments
+    assert merge_moments([]) == []
+
+
+def test_stretches_are_printed_once() -> None:
+    moments = [Moment(60, 90, 0.6, 0), Moment(0, 20, 0.8, 1), Moment(70, 100, 0.5, 2)]
+    hit = Hit(7, "/music/a.mp3", "A", 0.5, 200.0, moments)
+    ranking = Ranking(np.array([0]), np.array([0.5]), True, 0.0, 1)
+    answer = Hits([hit], ranking, ["strings", "a piano", "drums"])
+    assert render.hits(answer).splitlines()[2:] == [
+        "               0:00-0:20   80 %  a piano",
+        "               1:00-1:40   60 %  strings",
+        "                           50 %  drums",
+        "     exact; 1 songs scored",
+    ]
+    (found,) = render.hits_json(answer)["hits"]
+    assert [s["start_s"] for s in found["stretches"]] == [0, 60]
+    assert len(found["moments"]) == 3
 
 
 def test_a_plain_faiss_file_ranks_as_mean_pooled_search(tmp_path) -> None:

@@ -1,0 +1,208 @@
+"""Music to text: stored passages are coded for what clips ask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fake_embedder import unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index import kernels, text_kernels
+from index.codes import Codes, make_codes
+from index.exact import pair_score, rounding
+from index.search import search_texts
+from index.table import Ragged
+from index.text_bounds import fast_text_scores, text_bounds, tight_text_bounds
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to read everything."""
+    if request.param == "numpy":
+        without_c(monkeypatch)
+    elif kernels.compiled() is None:
+        pytest.skip("the compiled loops were not built")
+    return request.param
+
+
+def without_c(patch: pytest.MonkeyPatch) -> None:
+    for module in (kernels, text_kernels):
+        patch.setattr(module, "compiled", lambda: None)
+
+
+def make_texts(
+    rng: np.random.Generator, texts: int, dim: int, longest: int, dtype: type = np.float32
+) -> Ragged:
+    """Texts around one direction in two parts, some of them twice, with weights that sum to 1."""
+    counts, centre, parts = rng.integers(1, longest + 1, texts), rng.normal(size=dim), []
+    for n in counts:
+        if parts and rng.random() < 0.1:
+            parts.append(parts[int(rng.integers(len(parts)))])
+        else:
+            x = centre + 0.5 * rng.normal(size=(int(n), dim))
+            parts.append((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(dtype))
+    weight = [rng.uniform(0.05, 1, len(part)) for part in parts]
+    half = texts // 2
+    return Ragged(
+        (np.concatenate(parts[:half]), np.concatenate(parts[half:])) if half else (parts[0],),
+        np.cumsum([0, *map(len, parts)]).astype(np.int64),
+        np.concatenate([w / w.sum() for w in weight]).astype(np.float32),
+    )
+
+
+def make_song(rng: np.random.Generator, clips: int, dim: int) -> np.ndarray:
+    """Clips in a narrow cone, with little outside the first few directions."""
+    falling = 0.7 ** np.arange(dim)
+    x = (
+        falling
+        + 0.4 * rng.normal(size=dim) * falling
+        + 0.2 * rng.normal(size=(clips, dim)) * falling
+    )
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def true_scores(clips: np.ndarray, texts: Ragged, tau: float) -> np.ndarray:
+    return np.array(
+        [pair_score(texts.rows(i), texts.weights(i), clips, tau) for i in range(len(texts))]
+    )
+
+
+def codes_for(texts: Ragged, queries: np.ndarray | None) -> list[Codes | None]:
+    return [make_codes(part, queries) for part in texts.parts]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_certified_equals_exact_and_every_true_score(loops: str, dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    for case in range(24):
+        dim = int(rng.choice([3, 20, 140]))
+        texts = make_texts(rng, int(rng.integers(1, 300)), dim, 7, dtype)
+        clips = make_song(rng, int(rng.integers(1, 40)), dim)
+        tau, k = float(rng.choice([0.01, 0.06, 1.0])), int(rng.integers(1, 12))
+        asked = None if case % 3 == 0 else make_song(rng, 60, dim)
+        codes = codes_for(texts, asked)
+        if case % 4 == 1:
+            codes[-1] = None
+        rows = None
+        if case % 2:
+            rows = np.sort(rng.choice(len(texts), int(rng.integers(1, len(texts) + 1)), False))
+        exact = search_texts(clips, texts, tau, k, rows=rows, mode="exact")
+        found = search_texts(
+            clips, texts, tau, k, rows=rows, mode="certified", codes=lambda c=codes: c
+        )
+        assert found.exact
+        assert found.rows.tolist() == exact.rows.tolist()
+        assert found.scores.tolist() == exact.scores.tolist()
+        every = true_scores(clips, texts, tau)
+        own = np.arange(len(texts)) if rows is None else rows
+        best = own[np.lexsort((own, -every[own]))][:k]
+        assert exact.rows.tolist() == best.tolist()
+        assert exact.scores.tolist() == every[best].tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    dim=st.sampled_from([1, 3, 16, 47, 80, 127, 140]),
+    tau=st.sampled_from([0.003, 0.02, 0.06, 1.0, 100.0]),
+    asked=st.sampled_from(["unknown", "alike", "others", "nothing"]),
+    clips=st.integers(1, 20),
+    numpy=st.booleans(),
+)
+def test_bounds_are_never_below_the_score(
+    seed: int, dim: int, tau: float, asked: str, clips: int, numpy: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    texts = make_texts(rng, 12, dim, 9, rng.choice(["f2", "f4"]))
+    song = make_song(rng, clips, dim) if seed % 2 else unit_rows(rng, clips, dim)
+    sample = {
+        "unknown": None,
+        "alike": song,
+        "others": unit_rows(rng, 3, dim),
+        "nothing": np.zeros((2, dim), np.float32),
+    }[asked]
+    codes, scores = codes_for(texts, sample), true_scores(song, texts, tau)
+    with pytest.MonkeyPatch.context() as patch:
+        if numpy:
+            without_c(patch)
+        assert (text_bounds(song, texts, codes) >= scores).all()
+        found = tight_text_bounds(song, texts, codes, tau, np.arange(12), -np.inf)
+        if found is not None:
+            assert (found[0] >= scores).all()
+            bar = float(np.median(scores))
+            quick = tight_text_bounds(song, texts, codes, tau, np.arange(12), bar)[0]
+            assert (quick >= scores).all()
+            assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_fast_scores_are_near(loops: str, dtype: type) -> None:
+    rng = np.random.default_rng(2)
+    for dim, clips in ((5, 1), (24, 9), (67, 33)):
+        texts = make_texts(rng, 40, dim, 13, dtype)
+        song = make_song(rng, clips, dim)
+        scores, limit = true_scores(song, texts, 0.05), rounding(dim, 0.05, 33)
+        some = np.array([39, 0, 21, 20])
+        found = fast_text_scores(song, texts, 0.05, np.arange(40))
+        assert np.abs(found - scores).max() <= limit
+        assert np.abs(fast_text_scores(song, texts, 0.05, some) - scores[some]).max() <= limit
+
+
+def test_knowing_what_asks_makes_bounds_close() -> None:
+    rng = np.random.default_rng(3)
+    texts, song = make_texts(rng, 1000, 120, 3), make_song(rng, 20, 120)
+    asked = np.concatenate([make_song(rng, 20, 120) for _ in range(9)])
+    scores = true_scores(song, texts, 0.05)
+    far, near = (
+        float((text_bounds(song, texts, codes_for(texts, queries)) - scores).mean())
+        for queries in (None, asked)
+    )
+    assert near < far / 4
+    codes = codes_for(texts, asked)
+    found = search_texts(song, texts, 0.05, 5, mode="certified", codes=lambda: codes)
+    assert found.scored == 64
+
+
+def test_a_text_of_odd_weights_is_scored() -> None:
+    rng = np.random.default_rng(4)
+    texts = make_texts(rng, 300, 16, 4)
+    texts.all_weights[:] = rng.normal(size=texts.n_rows)
+    song, codes = make_song(rng, 8, 16), codes_for(texts, None)
+    exact = search_texts(song, texts, 0.1, 9, mode="exact")
+    found = search_texts(song, texts, 0.1, 9, mode="certified", codes=lambda: codes)
+    assert found.scores.tolist() == exact.scores.tolist()
+
+
+def test_an_outlier_is_scored_and_others_stay_finely_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.codes._BEYOND", 100)
+    rng = np.random.default_rng(5)
+    texts = make_texts(rng, 400, 90, 3)
+    for text in (3, 390):
+        begin = int(texts.offsets[text])
+        part, at = (0, begin) if text < 200 else (1, begin - len(texts.parts[0]))
+        texts.parts[part][at] = unit_rows(rng, 1, 90)
+    song = texts.rows(390)[:1]
+    codes = codes_for(texts, make_song(rng, 50, 90))
+    assert all(len(coded.beyond) for coded in codes)
+    assert np.isinf(text_bounds(song, texts, codes)).sum() < 40
+    found = search_texts(song, texts, 0.1, 1, mode="certified", codes=lambda: codes)
+    assert found.rows.tolist() == search_texts(song, texts, 0.1, 1, mode="exact").rows.tolist()
+
+
+def test_a_budget_is_kept_and_its_gap_is_true(loops: str) -> None:
+    proven = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        texts, song = make_texts(rng, 60, 300, 4), unit_rows(rng, 6, 300)
+        best = search_texts(song, texts, 0.1, 3)
+        codes, budget = codes_for(texts, None), int(rng.integers(3, 61))
+        short = search_texts(song, texts, 0.1, 3, codes=lambda c=codes: c, budget=budget)
+        assert short.scored <= budget
+        if short.exact:
+            proven += 1
+            assert short.rows.tolist() == best.rows.tolist()
+        else:
+            assert best.scores[2] <= short.scores[2] + short.bound_gap + 1e-9
+    assert proven < 20
+    assert loops == "numpy" or proven > 1  # NumPy has the bound of MaxSim alone

@@ -244,9 +244,7 @@ def test_ten_thousand_mutants_are_an_error_or_the_right_answer(
 
 def clone(folder: Path, seed: int) -> Path:
     copy = folder.with_name(f"clone-{seed}.lp")
-    copy.mkdir()
-    for path in folder.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(folder, copy)
     return copy
 
 

@@ -103,7 +103,8 @@ class FramesEncoder(LayeredEncoder):
 
         The last is the model's output, behind its last norm where it has one.
         """
-        last = int(self.tower.config.num_hidden_layers)
+        settings: Any = self.tower.config
+        last = int(settings.num_hidden_layers)
         if self.layers == [last]:
             return [self.in_time(self.tower(features).last_hidden_state)]
         out = self.tower(features, output_hidden_states=True)
@@ -233,8 +234,8 @@ def _read_settings(weights: str) -> dict[str, Any]:
         """``config.json`` as a dictionary, through the same look-up as the weights."""
 
         @classmethod
-        def from_pretrained(cls, name: Any, **options: Any) -> Any:
-            return cls.get_config_dict(name, **options)[0]
+        def from_pretrained(cls, *name: Any, **options: Any) -> Any:
+            return cls.get_config_dict(*name, **options)[0]
 
     return load_pretrained(ModelSettings, weights, "encoder.weights")
 

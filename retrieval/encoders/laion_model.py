@@ -46,12 +46,13 @@ def whole_model(weights: Mapping[str, Tensor]) -> Any:
 
     renamed = rename(weights)
     projection = renamed.get("text_projection.linear2.weight")
+    text = ClapTextConfig(**text_settings(weights))
     config = ClapConfig(
         audio_config=ClapAudioConfig(**audio_settings(weights)).to_dict(),
-        text_config=ClapTextConfig(**text_settings(weights)).to_dict(),
+        text_config=text.to_dict(),
         projection_dim=512 if projection is None else len(projection),
     )
-    positions = torch.arange(config.text_config.max_position_embeddings)[None]
+    positions = torch.arange(text.max_position_embeddings)[None]
     renamed[f"{TEXT}embeddings.position_ids"] = positions
     renamed[f"{TEXT}embeddings.token_type_ids"] = torch.zeros_like(positions)
     return _fill(ClapModel, config, renamed)

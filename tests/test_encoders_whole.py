@@ -111,7 +111,7 @@ def test_a_checkpoint_knows_both_frozen_halves(
     folder = save_checkpoint(make_net(tower, encoder=given), tmp_path / "c", {}, "")
     load_model(folder)
     save_beats(weights, seed=9)
-    with pytest.raises(CheckpointError, match="frozen towers"):
+    with pytest.raises(CheckpointError, match="published towers"):
         load_model(folder)
 
 

@@ -180,11 +180,19 @@ class MelEncoder(AudioEncoder):
         return self.spectrum(clips)
 
     def vary(self, prepared: Tensor, filled: Tensor, song: Tensor) -> tuple[Tensor, Tensor]:
-        """A random stretch of each clip, as another recording might have it."""
-        if self.frozen:
+        """A random stretch of each clip, as another recording might have it.
+
+        Where frames are kept, the profiles of every other song are left out instead: with few songs
+        each is known by its tempo and key, and nothing else about it would be learned.
+        """
+        if not self.frozen:
+            prepared, filled = take_stretch(prepared, filled, self.config.crop)
+            return degrade(prepared, song, self.config.n_mels), filled
+        if self.profiles is None:
             return prepared, filled
-        prepared, filled = take_stretch(prepared, filled, self.config.crop)
-        return degrade(prepared, song, self.config.n_mels), filled
+        kept = (torch.rand(int(song[-1]) + 1, device=song.device) < 0.5)[song]
+        frames, profiles = prepared.split([self.config.d_audio, PROFILE_WIDTH], dim=-1)
+        return torch.cat([frames, profiles * kept[:, None, None]], dim=-1), filled
 
     def encode(self, features: Tensor) -> Tensor:
         """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""
@@ -214,7 +222,8 @@ class MelEncoder(AudioEncoder):
         names = ("sample_rate_hz", "clip_s", "n_mels", "n_fft", "hop", "pitch_fft", "pitch_bands")
         found = {"name": "mel", **{name: settings[name] for name in names}}
         if self.frozen:
-            found |= {"profiles": settings["profiles"], "weights": module_digest(self)}
+            # Profiles are made of the same features, so they count as weights here.
+            found["weights"] = module_digest(self) + " and profiles" * self.config.profiles
         return found
 
 

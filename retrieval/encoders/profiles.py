@@ -1,8 +1,8 @@
 """Key and tempo of a clip by fixed rules: what few songs cannot teach a network.
 
-A network that may learn its training songs by heart has no reason to hear their keys; of 486 songs
-it learned all and told the key of 29 % of others, where the rule below tells 62 %
-(``docs/experiments.md``, experiment 10). So these numbers stand beside the learned frames.
+A network that may learn its training songs by heart has no reason to hear their keys, and one that
+was trained on 486 songs told the keys of others seldom (``docs/experiments.md``, experiments 7 and
+10). So these numbers stand beside the learned frames.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks.search_peers
 	$(BIN)/python -m benchmarks.search_scale
 	$(BIN)/python -m benchmarks.embed
+	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.embed_songs
 	$(BIN)/python -m benchmarks.embed_many
 

@@ -20,8 +20,10 @@ from retrieval.training import LitCoLLAP
 def gradients(rank: int, world: int, root: str, tower: str) -> None:
     torch.set_num_threads(1)
     net = make_net(Path(tower))
-    # Each process varies its own songs by chance of its own; the rest must not depend on the split.
+    # Each process varies its own songs and leaves out words by chance of its own; the rest must not
+    # depend on the split.
     net.audio.vary = lambda prepared, filled, song: (prepared, filled)
+    net.words.left_out = 0.0
     cache = FeatureCache(Path(root) / "cache", net)
     songs = [cache.get(song) for song in read_manifest(Path(root) / "manifest.jsonl")]
     batch = TrainSteps([Part(songs, 6)], net, 3, seed=0, rank=rank, world=world)[0]

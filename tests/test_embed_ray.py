@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from broken_audio import write_good_file
 from tiny import make_net
 
@@ -73,8 +74,13 @@ def test_a_node_is_killed_and_every_song_is_embedded_once(
     rows = read_rows(out)
     assert len(rows) == 41
     assert len({(row.shard, row.start) for row in rows}) == 40
-    for row in rows:
-        assert np.array_equal(read_clips(out, row), model.embed_song(row.path).clip_emb)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as Ray gives its actors: sums of other shares differ in the last bit
+    try:
+        for row in rows:
+            assert np.array_equal(read_clips(out, row), model.embed_song(row.path).clip_emb)
+    finally:
+        torch.set_num_threads(threads)
     verify(out)
 
 

@@ -17,7 +17,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The pinned torch first: where a CPU build is at hand, it is taken instead of the CUDA one.
-$(READY): pyproject.toml setup.py index/kernels.c constraints.txt | $(BIN)/python
+$(READY): pyproject.toml setup.py $(wildcard index/loops/*) constraints.txt | $(BIN)/python
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -e '.[offline]'
 	touch $@

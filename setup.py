@@ -1,5 +1,7 @@
 """The one compiled part; where there is no C compiler, NumPy does its work."""
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 # Sums of floats may be reordered and fused; nothing else of -ffast-math, which would change the
@@ -15,6 +17,12 @@ FLAGS = [
 
 setup(
     ext_modules=[
-        Extension("index._kernels", ["index/kernels.c"], extra_compile_args=FLAGS, optional=True)
+        Extension(
+            "index._kernels",
+            sorted(map(str, Path("index/loops").glob("*.c"))),
+            depends=sorted(map(str, Path("index/loops").glob("*.[ch]"))),
+            extra_compile_args=FLAGS,
+            optional=True,
+        )
     ]
 )

@@ -236,7 +236,7 @@ def main() -> None:
     start = time.perf_counter()
     codes = [make_codes(table.parts[0])]
     took = time.perf_counter() - start
-    per_song = (codes[0].code.nbytes + codes[0].more.nbytes) / args.songs
+    per_song = sum(plane.nbytes for plane in codes[0].planes) / args.songs
     print(f"codes: {args.songs / took:.0f} songs/s, {per_song:.0f} bytes "
           f"a song beside {table.parts[0].nbytes / args.songs:.0f}")  # fmt: skip
     measure_exact(table, model)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.codes import WIDTH, Codes
+from index.codes import WIDTHS, Codes
 from index.kernels import CodedQuery, refine, scan
 from index.table import Ragged, Span
 
 EPS = float(np.finfo(np.float32).eps)
-#: Largest coefficient of a query: 48 products with bytes stay far below 2**31.
+#: Largest coefficient of a query: 80 products with bytes stay far below 2**31.
 _MOST = 32_000
 
 
@@ -67,21 +67,14 @@ def song_bounds(
     for span, coded in zip(clips.spans, codes, strict=True):
         if coded is not None and span.last > span.first:
             every = code_query(emb, weight, coded, upper=True)
-            out[:, span.first : span.last] = scan(coded.code, span.offsets, every, begins)
+            out[:, span.first : span.last] = scan(coded.first, span.offsets, every, begins)
             out[:, span.first + beyond_owners(span, coded)] = np.inf
     for row, query in zip(out, queries, strict=True):
-        row += np.float32(4 * (len(query.emb) + WIDTH) * EPS * max(query.size, 1.0))
+        row += np.float32(4 * (len(query.emb) + WIDTHS[0]) * EPS * max(query.size, 1.0))
     return out
 
 
-def tight_bounds(
-    query: Passages,
-    clips: Ragged,
-    codes: Sequence[Codes | None],
-    tau: float,
-    songs: np.ndarray,
-    bar: float,
-) -> tuple[np.ndarray, np.ndarray] | None:
+class TightBounds:
     """Bounds from intervals of all similarities of some songs, and estimates of their scores.
 
     Args:
@@ -89,28 +82,40 @@ def tight_bounds(
         clips: clips of all songs.
         codes: of each part of ``clips``, or None.
         tau: temperature.
-        songs: int64, by number.
-        bar: what bounds are below need not be known closer.
-
-    Returns:
-        float32 ``[songs]`` each; None where that would take longer than scoring them.
     """
-    upper, middle = np.full((2, len(songs)), np.inf, np.float32)
-    # Rounding of sums over passages and clips, and of the exponentials in between.
-    terms = len(query.emb) + clips.longest + 64 + 1 / tau
-    slack = 4 * terms * EPS * max(query.size, 1.0)
-    for span, coded in zip(clips.spans, codes, strict=True):
-        places, own = span.within(songs)
-        if coded is None or not len(own):
-            continue
-        whole = code_query(query.emb, query.weight, coded, upper=False)
-        found = refine(coded.code, coded.more, span.offsets, own, whole, tau, bar - slack)
-        if found is None:
-            return None
-        upper[places], middle[places] = found
-        unknown = places[np.isin(own, beyond_owners(span, coded))]
-        upper[unknown] = middle[unknown] = np.inf
-    return upper + np.float32(slack), middle
+
+    def __init__(self, query: Passages, clips: Ragged, codes: Sequence[Codes | None], tau: float):
+        self._clips, self._codes, self._tau = clips, codes, tau
+        # Rounding of sums over passages and clips, and of the exponentials in between.
+        terms = len(query.emb) + clips.longest + 64 + 1 / tau
+        self._slack = 4 * terms * EPS * max(query.size, 1.0)
+        self._coded = [
+            None if c is None else code_query(query.emb, query.weight, c, upper=False)
+            for c in codes
+        ]
+
+    def __call__(self, songs: np.ndarray, bar: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Bounds and estimates.
+
+        Args:
+            songs: int64, by number.
+            bar: what bounds are below need not be known closer.
+
+        Returns:
+            float32 ``[songs]`` each; None where that would take longer than scoring them.
+        """
+        upper, middle = np.full((2, len(songs)), np.inf, np.float32)
+        for span, codes, query in zip(self._clips.spans, self._codes, self._coded, strict=True):
+            places, own = span.within(songs)
+            if codes is None or query is None or not len(own):
+                continue
+            found = refine(codes.planes, span.offsets, own, query, self._tau, bar - self._slack)
+            if found is None:
+                return None
+            upper[places], middle[places] = found
+            unknown = places[np.isin(own, beyond_owners(span, codes))]
+            upper[unknown] = middle[unknown] = np.inf
+        return upper + np.float32(self._slack), middle
 
 
 def beyond_owners(span: Span, codes: Codes) -> np.ndarray:
@@ -125,8 +130,8 @@ def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool
         emb: ``[passages, dim]``.
         weight: ``[passages]``.
         codes: whose directions it is turned into.
-        upper: whether similarities shall be upper bounds (of ``-sim`` where a weight is below 0),
-            with all that is uncertain in ``coef[:, -1]`` and ``shift``.
+        upper: whether similarities by the first plane shall be upper bounds (of ``-sim`` where a
+            weight is below 0), with all that is uncertain in ``coef[0][:, -1]`` and ``shift``.
     """
     sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
     query = emb.astype(np.float64) * sign[:, None]
@@ -135,21 +140,27 @@ def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool
     every = np.zeros((len(query), len(codes.scale)))
     kept = min(every.shape[1], turned.shape[1])
     every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
-    half = 0 if upper else 1
-    reach = np.sqrt((turned * turned) @ codes.spread[half]) * float(codes.tail_step[half])
-    last = (reach if upper else 0 * reach)[:, None]
-    coef, step, lost = _whole(np.hstack([every[:, : WIDTH - 1], last]))
-    more_coef, more_step, more_lost = _whole(np.hstack([every[:, WIDTH - 1 :], 0 * last]))
-    # Beside it the rotation, float32 products of `dim` numbers, and the sum of the halves.
+    reach = np.sqrt(codes.spread @ (turned * turned).T) * codes.tail_step[:, None]
+    coefs, steps, lost, done = [], [], [], 0
+    for width in WIDTHS:
+        last = reach[0] if upper and not done else np.zeros(len(query))
+        own = every[:, done : done + width - 1]
+        done += width - 1
+        coef, step, missed = _whole(np.column_stack([own, last]))
+        coefs.append(coef)
+        steps.append(step)
+        lost.append(missed)
+    # Beside it the rotation, float32 products of `dim` numbers, and the sum of the planes.
     norm = np.sqrt((query * query).sum(axis=1))
     summed = 127 * np.abs(every).sum(axis=1)
     rounding = 4 * EPS * (norm * (emb.shape[1] + 16) + summed)
-    margin = lost + (0 if upper else more_lost) + rounding
-    shift = query @ codes.mean + (margin if upper else 0)
-    shift, weight, reach, margin = (
-        np.ascontiguousarray(x, np.float32) for x in (shift, weight, reach, margin)
+    margin = np.cumsum(lost, axis=0) + rounding
+    shift = query @ codes.mean + (margin[0] if upper else 0)
+    shift, weight, step, reach, margin = (
+        np.ascontiguousarray(x, np.float32)
+        for x in (shift, weight, np.stack(steps), reach[1:], margin[1:])
     )
-    return CodedQuery(coef, step, shift, weight, more_coef, more_step, reach, margin)
+    return CodedQuery((coefs[0], coefs[1], coefs[2]), step, shift, weight, reach, margin)
 
 
 def _whole(exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

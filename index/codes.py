@@ -1,9 +1,10 @@
-"""Every clip or passage in 48 bytes and 80 more, what they leave out bounded (design section 3).
+"""Every clip or passage in 128 bytes, in three planes; what each leaves out is bounded (design 3).
 
-Embeddings lie in a narrow cone: after the mean is taken off, 47 principal directions hold about
-99 % of the variance. The first half of a code has a byte for each of them, and one for the size of
-the rest; it is read for every song. The second half has a byte for each of the next 79 directions,
-and one for the size of what is left then; it is read for the few songs that the first leaves open.
+Embeddings lie in a narrow cone: after the mean is taken off, 23 principal directions hold about
+95 % of the variance. The first plane has a byte for each of them, and one for the size of the
+rest; it is read for every song. The second has the next 23 directions and the size of what is left
+then; it is read for the tenth of the songs that the first leaves open. The third has 79 more, for
+the few songs that are open still.
 
 Where it is known what will ask, as clips ask for texts, the directions are those in which the rows
 differ most *for such queries*: texts vary in many ways that no song can tell apart.
@@ -15,8 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Bytes of the halves of a code; ``index/kernels.c`` has the same numbers.
-WIDTH, MORE = 48, 80
+#: Bytes of a row in each plane; ``index/loops/codes.h`` has the same numbers.
+WIDTHS = (24, 24, 80)
+#: Directions that have a byte: the last byte of a plane is a size.
+DIRECTIONS = sum(WIDTHS) - len(WIDTHS)
+#: Rows whose bytes stand together, so that one instruction multiplies a number of each.
+BLOCK = 8
 _BLOCK_ROWS = 1 << 13
 _SAMPLE_ROWS = 1 << 16
 _MOST = 127
@@ -33,27 +38,30 @@ class Codes:
     """Codes of the rows of one table.
 
     ``<q, x> = <q, mean> + <dual.T q, z>`` with ``z = basis.T (x - mean)``. Row x has the bytes
-    ``round(z[d] / scale[d])``, at most 127 either way, for the first 47 directions d in ``code``
-    and the next 79 in ``more``. What they leave of z has the size
-    ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the last byte:
-    without the second half in ``code``, with it in ``more``.
+    ``round(z[d] / scale[d])``, at most 127 either way, for 23 directions d in ``first``, the next
+    23 in ``second`` and 79 more in ``third``. What a plane and those before it leave of z has the
+    size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the plane's
+    last byte.
+
+    A plane is int8 ``[blocks, width / 2, 8, 2]``: of every eight rows, two bytes of each in turn.
+    Rows that only fill the last block are zeros.
 
     Attributes:
-        code: int8 ``[rows, 48]``; the last byte is 1..127.
-        more: int8 ``[rows, 80]``; likewise.
+        first, second, third: the planes, of the widths :data:`WIDTHS`; last bytes are 1..127.
         mean: float32 ``[dim]``.
         basis: float32 ``[dim, dim]``, columns by falling variance of z.
         dual: float64 ``[dim, dim]``, ``dual.T @ basis`` is the identity.
-        scale: float32 ``[126]``; 0 beyond ``dim``.
-        spread: float32 ``[2, dim]``, positive; how large the rest usually is in each direction,
-            without the second half and with it.
-        tail_step: float32 ``[2]``, likewise.
-        beyond: int64, rows whose rest is larger than the last byte can say, at most one in
-            100,000: nothing is known of them. Otherwise a few outliers would coarsen all others.
+        scale: float32 ``[125]``; 0 beyond ``dim``.
+        spread: float32 ``[3, dim]``, positive; how large the rest usually is in each direction,
+            after each plane.
+        tail_step: float32 ``[3]``, likewise.
+        beyond: int64, rows whose rest is larger than a last byte can say, at most one in 60,000:
+            nothing is known of them. Otherwise a few outliers would coarsen all others.
     """
 
-    code: np.ndarray
-    more: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
     mean: np.ndarray
     basis: np.ndarray
     dual: np.ndarray
@@ -61,6 +69,11 @@ class Codes:
     spread: np.ndarray
     tail_step: np.ndarray
     beyond: np.ndarray
+
+    @property
+    def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All three."""
+        return self.first, self.second, self.third
 
 
 def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
@@ -82,28 +95,49 @@ def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
     # A narrow metric makes similarities differences of large numbers: those need float64.
     turn = basis if queries is None else basis.astype(np.float64)
     turned = (sample @ basis).astype(np.float32)
-    scale = np.zeros(WIDTH + MORE - 2, np.float32)
+    scale = np.zeros(DIRECTIONS, np.float32)
     kept = min(len(scale), rows.shape[1])
     scale[:kept] = _ROOM * np.abs(turned[:, :kept]).max(axis=0) / _MOST
     spread = np.stack([_spread(left) for left in _split(turned, scale)[1]])
-    code, more = np.empty((len(rows), WIDTH), np.int8), np.empty((len(rows), MORE), np.int8)
-    tail = np.empty((2, len(rows)), np.float32)
+    blocks = -(-len(rows) // BLOCK)
+    planes = [np.empty((blocks, width // 2, BLOCK, 2), np.int8) for width in WIDTHS]
+    tail = np.empty((len(WIDTHS), len(rows)), np.float32)
     for start in range(0, len(rows), _BLOCK_ROWS):
         some = slice(start, start + _BLOCK_ROWS)
-        turned = (rows[some].astype(turn.dtype) - mean) @ turn
-        every, left = _split(turned, scale)
-        code[some, :-1], more[some, :-1] = every[:, : WIDTH - 1], every[:, WIDTH - 1 :]
-        for half in (0, 1):
-            left[half] *= left[half]
-            tail[half, some] = np.sqrt(left[half] @ (1 / spread[half]))
+        every, left = _split((rows[some].astype(turn.dtype) - mean) @ turn, scale)
+        for i, (plane, part) in enumerate(zip(planes, _by_planes(every), strict=True)):
+            own = _in_blocks(part)
+            plane[start // BLOCK :][: len(own)] = own
+            left[i] *= left[i]
+            tail[i, some] = np.sqrt(left[i] @ (1 / spread[i]))
     place = len(rows) - 1 - len(rows) // _BEYOND
     most = np.partition(tail, place, axis=1)[:, place]
     # A little more than measured, for the rounding of float32.
     tail_step = (np.maximum(most, 1e-6) * (1 + 1e-3) / _MOST).astype(np.float32)
     steps = np.ceil(tail * (1 + 1e-4) / tail_step[:, None])
-    code[:, -1], more[:, -1] = np.clip(steps, 1, _MOST)
+    for plane, step in zip(planes, np.clip(steps, 1, _MOST), strict=True):
+        last = np.zeros(blocks * BLOCK, np.int8)
+        last[: len(step)] = step
+        plane[:, -1, :, 1] = last.reshape(blocks, BLOCK)
     beyond = np.flatnonzero((steps > _MOST).any(axis=0))
-    return Codes(code, more, mean, basis, dual, scale, spread, tail_step, beyond)
+    first, second, third = planes
+    return Codes(first, second, third, mean, basis, dual, scale, spread, tail_step, beyond)
+
+
+def _in_blocks(code: np.ndarray) -> np.ndarray:
+    """Bytes ``[rows, width - 1]`` as a plane of :class:`Codes`, its last bytes 0."""
+    blocks = -(-len(code) // BLOCK)
+    padded = np.zeros((blocks * BLOCK, code.shape[1] + 1), np.int8)
+    padded[: len(code), :-1] = code
+    paired = padded.reshape(blocks, BLOCK, -1, 2)
+    return np.ascontiguousarray(paired.transpose(0, 2, 1, 3))
+
+
+def block_rows(plane: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """The rows ``begin:end`` of a plane, int8 ``[rows, width]``."""
+    some = plane[begin // BLOCK : -(-end // BLOCK)]
+    rows = some.transpose(0, 2, 1, 3).reshape(len(some) * BLOCK, -1)
+    return rows[begin % BLOCK :][: end - begin]
 
 
 def _directions(sample: np.ndarray, queries: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -131,15 +165,26 @@ def _spread(left: np.ndarray) -> np.ndarray:
 
 
 def _split(turned: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Bytes ``[rows, 126]``, and what the first 47 of them and what all leave of ``turned``."""
-    kept, first = min(len(scale), turned.shape[1]), WIDTH - 1
+    """Bytes ``[rows, 125]``, and what each plane and those before it leave of ``turned``."""
+    kept = min(len(scale), turned.shape[1])
     step = scale[:kept]
     code = np.zeros((len(turned), len(scale)), np.int8)
     rounded = turned[:, :kept] * (1 / np.where(step > 0, step, np.inf)).astype(np.float32)
     np.clip(np.rint(rounded, out=rounded), -_MOST, _MOST, out=rounded)
     code[:, :kept] = rounded
     rounded *= step
-    without, left = turned.copy(), turned
-    without[:, : min(first, kept)] -= rounded[:, :first]
-    left[:, :kept] -= rounded
-    return code, [without, left]
+    left: list[np.ndarray] = []
+    done = 0
+    for width in WIDTHS:
+        rest = (left[-1] if left else turned).copy()
+        end = min(done + width - 1, kept)
+        rest[:, done:end] -= rounded[:, done:end]
+        left.append(rest)
+        done = end
+    return code, left
+
+
+def _by_planes(code: np.ndarray) -> list[np.ndarray]:
+    """Bytes of all directions, plane by plane, without the last byte of each."""
+    edges = np.cumsum([width - 1 for width in WIDTHS])
+    return np.split(code, edges[:-1], axis=1)

@@ -1,7 +1,8 @@
 """The loops that read everything: bounds from codes, and scores. Compiled C where it was built.
 
-``index/kernels.c`` is built when the package is installed. Where there was no C compiler NumPy does
-the same work, slower; answers are the same, as both stay within the roundings that search allows.
+``index/loops/*.c`` are built when the package is installed. Where there was no C compiler NumPy
+does the same work, slower; answers are the same, as both stay within the roundings that search
+allows.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from index.codes import block_rows
+
 #: Parts of the work for each thread, so that none waits long for another.
 _SHARES = 4
-#: Less work than this many rows times passages is not worth a second thread.
-_FEW_ROWS = 1 << 12
+#: Less work than this many rows times passages is not worth waking a second thread.
+_FEW_ROWS = 1 << 16
 #: Rows that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
 
@@ -30,14 +33,30 @@ HALF_SCALE = 2.0**112
 _Int, _Float = ctypes.c_int64, ctypes.c_float
 
 
+class Loops:
+    """The compiled loops: functions of ``index/loops``, built for this processor."""
+
+    def __init__(self, library: ctypes.CDLL):
+        kind = "avx2" if library.longplay_has_avx2() else "plain"
+        for name in ("scan", "refine", "score", "scan_texts", "refine_texts", "score_texts"):
+            setattr(self, name, getattr(library, f"longplay_{name}_{kind}"))
+
+    scan: Callable[..., int]
+    refine: Callable[..., int]
+    score: Callable[..., int]
+    scan_texts: Callable[..., int]
+    refine_texts: Callable[..., int]
+    score_texts: Callable[..., int]
+
+
 @cache
-def compiled() -> ctypes.CDLL | None:
+def compiled() -> Loops | None:
     """The compiled loops, or None where they were not built."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernels{suffix}")
         if path.exists():
             try:
-                return ctypes.CDLL(str(path))
+                return Loops(ctypes.CDLL(str(path)))
             except OSError:  # built for another machine
                 return None
     return None
@@ -47,52 +66,52 @@ def compiled() -> ctypes.CDLL | None:
 class CodedQuery:
     """A query as the loops over codes take it.
 
-    Row c has the similarity ``step[p] * <coef[p], code[c]> + shift[p]``, or with the second half of
-    its code ``step[p] * <coef[p], code[c]> + more_step[p] * <more_coef[p], more[c]> + shift[p]``,
-    give or take ``reach[p] * more[c, -1] + margin[p]``.
+    By the planes 0..i row c has the similarity
+    ``shift[p] + sum_j step[j, p] * <coef[j][p], plane_j[c]>``, for i = 1 and 2 give or take
+    ``reach[i - 1, p] * t + margin[i - 1, p]``, where t is the last byte that plane i has for c.
 
     Attributes:
-        coef: int16 ``[passages, width]``.
-        step, shift, weight: float32 ``[passages]``; a weight may be negative.
-        more_coef: int16 ``[passages, width of the second half]``; for :func:`scan` not used.
-        more_step, reach, margin: float32 ``[passages]``; for :func:`scan` not used.
+        coef: int16 ``[passages, width]`` of each plane; :func:`scan` reads the first.
+        step: float32 ``[3, passages]``.
+        shift, weight: float32 ``[passages]``; a weight may be negative.
+        reach, margin: float32 ``[2, passages]``; not used by :func:`scan`.
     """
 
-    coef: np.ndarray
+    coef: tuple[np.ndarray, np.ndarray, np.ndarray]
     step: np.ndarray
     shift: np.ndarray
     weight: np.ndarray
-    more_coef: np.ndarray
-    more_step: np.ndarray
     reach: np.ndarray
     margin: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.weight)
+
     def in_c(self) -> ctypes.Structure:
-        """``struct query`` of ``kernels.c``; its arrays live as long as this object."""
+        """``struct query`` of ``loops/codes.h``; its arrays live as long as this object."""
         return _Query(
-            address(self.coef, np.int16), address(self.more_coef, np.int16), address(self.step),
-            address(self.more_step), address(self.shift), address(self.reach), address(self.margin),
-            address(self.weight), len(self.coef),
+            *(address(coef, np.int16) for coef in self.coef),
+            *(address(row) for rows in (self.step, self.reach, self.margin) for row in rows),
+            address(self.shift), address(self.weight), len(self),
         )  # fmt: skip
 
 
 class _Query(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("coef", "more_coef", "step", "more_step", "shift",
-                                               "reach", "margin", "weight")),
+        *((f"pointer_{i}", ctypes.c_void_p) for i in range(12)),
         ("passages", _Int),
-    )  # fmt: skip
+    )
 
 
 def scan(
-    code: np.ndarray, offsets: np.ndarray, query: CodedQuery, begins: np.ndarray
+    plane: np.ndarray, offsets: np.ndarray, query: CodedQuery, begins: np.ndarray
 ) -> np.ndarray:
     """Weighted extremes of ``sim`` over the rows of each owner, for several queries at once.
 
     A passage of weight w >= 0 counts ``w * max_c sim``; one of weight w < 0 ``-w * mean_c sim``.
 
     Args:
-        code: int8 ``[rows, width]``.
+        plane: the first of :class:`index.codes.Codes`.
         offsets: int64 ``[owners + 1]``, rows at which owners begin.
         query: the passages of all queries.
         begins: int64 ``[queries + 1]``, passages at which queries begin.
@@ -102,25 +121,25 @@ def scan(
     """
     queries, owners = len(begins) - 1, len(offsets) - 1
     out = np.empty((queries, owners), np.float32)
-    library = compiled()
+    loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
 
     def work(first: int, last: int) -> None:
-        if library is None:
-            _scan(code, offsets, first, last, query, begins, out)
+        if loops is None:
+            _scan(plane, offsets, first, last, query, begins, out)
             return
-        check_memory(library.longplay_scan(
-            address(code, np.int8), address(offsets, np.int64), _Int(first), _Int(last),
-            address(query.coef, np.int16), address(query.step), address(query.shift),
+        check_memory(loops.scan(
+            address(plane, np.int8), address(offsets, np.int64), _Int(first), _Int(last),
+            address(query.coef[0], np.int16), address(query.step[0]), address(query.shift),
             address(query.weight), address(begins, np.int64), _Int(queries), _Int(owners),
-            address(out),
+            _Int(longest), address(out),
         ))  # fmt: skip
 
-    share(owners, int(offsets[-1]) * len(query.coef), work)
+    share(owners, int(offsets[-1]) * len(query), work)
     return out
 
 
 def _scan(
-    code: np.ndarray,
+    plane: np.ndarray,
     offsets: np.ndarray,
     first: int,
     last: int,
@@ -128,12 +147,12 @@ def _scan(
     begins: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    coef = (query.coef * query.step[:, None]).T.astype(np.float32)
+    coef = (query.coef[0] * query.step[0][:, None]).T.astype(np.float32)
     while first < last:
         stop = int(np.searchsorted(offsets, offsets[first] + _BLOCK_ROWS, "right")) - 1
         stop = min(max(stop, first + 1), last)
         begin, end = offsets[first], offsets[stop]
-        sim = code[begin:end].astype(np.float32) @ coef + query.shift
+        sim = block_rows(plane, int(begin), int(end)).astype(np.float32) @ coef + query.shift
         starts = offsets[first:stop] - begin
         best = np.maximum.reduceat(sim, starts, axis=0)
         mean = np.add.reduceat(sim, starts, axis=0)
@@ -144,8 +163,7 @@ def _scan(
 
 
 def refine(
-    code: np.ndarray,
-    more: np.ndarray,
+    planes: tuple[np.ndarray, np.ndarray, np.ndarray],
     offsets: np.ndarray,
     chosen: np.ndarray,
     query: CodedQuery,
@@ -155,11 +173,10 @@ def refine(
     """Bounds of the fusion score of some owners, from an interval for each similarity.
 
     Args:
-        code: int8 ``[rows, width]``.
-        more: int8 ``[rows, width of the second half]``.
+        planes: of :class:`index.codes.Codes`.
         offsets: int64 ``[owners + 1]``.
         chosen: int64, owners.
-        query: its last coefficients, in both halves, are 0.
+        query: its last coefficients, in all planes, are 0.
         tau: temperature.
         bar: what bounds are below need not be known closer.
 
@@ -168,8 +185,8 @@ def refine(
         loops were not compiled (the bounds of :func:`scan` hold as well, and NumPy would take
         longer than scoring the songs).
     """
-    library = compiled()
-    if library is None:
+    loops = compiled()
+    if loops is None:
         return None
     upper, middle = np.empty((2, len(chosen)), np.float32)
     counts = offsets[chosen + 1] - offsets[chosen]
@@ -177,13 +194,13 @@ def refine(
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
-        check_memory(library.longplay_refine(
-            address(code, np.int8), address(more, np.int8), address(offsets, np.int64),
+        check_memory(loops.refine(
+            *(address(plane, np.int8) for plane in planes), address(offsets, np.int64),
             address(chosen[some], np.int64), _Int(last - first), ctypes.byref(in_c), _Float(tau),
             _Float(bar), _Int(longest), address(upper[some]), address(middle[some]),
         ))  # fmt: skip
 
-    share(len(chosen), int(counts.sum()) * len(query.coef), work)
+    share(len(chosen), int(counts.sum()) * len(query), work)
     return upper, middle
 
 
@@ -210,16 +227,16 @@ def score(
     """
     out = np.empty(len(owners), np.float32)
     counts = offsets[owners + 1] - offsets[owners]
-    longest, library = int(counts.max(initial=1)), compiled()
+    longest, loops = int(counts.max(initial=1)), compiled()
     half = rows.dtype == np.float16
     scaled = query * np.float32(HALF_SCALE) if half else query
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
-        if library is None:
+        if loops is None:
             _score(rows, offsets, owners[some], query, weight, tau, out[some])
             return
-        check_memory(library.longplay_score(
+        check_memory(loops.score(
             address(rows, np.float16 if half else np.float32), ctypes.c_int(half),
             _Int(rows.shape[1]), address(offsets, np.int64), address(owners[some], np.int64),
             _Int(last - first), address(scaled), address(weight), _Int(len(query)), _Float(tau),

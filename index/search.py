@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from index.bounds import Passages, song_bounds, tight_bounds
+from index.bounds import Passages, TightBounds, song_bounds
 from index.codes import Codes
 from index.exact import check_finite, fast_scores, pair_score, rounding
 from index.table import Ragged
@@ -119,7 +119,7 @@ def _certified(
             fast = partial(fast_scores, query.emb, query.weight, clips, tau)
             own_bound = bound if len(own) == len(bound) else bound[own]
             walk = Walk(own, own_bound, k, fast, slack, budget or len(own))
-            walk.run(partial(tight_bounds, query, clips, codes, tau))
+            walk.run(TightBounds(query, clips, codes, tau))
             found.append(walk.ranking(_true_score(query, clips, tau, "attention")))
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from index.bounds import EPS, beyond_owners, code_query
-from index.codes import WIDTH, Codes
+from index.codes import WIDTHS, Codes
 from index.table import Ragged, Span
 from index.text_kernels import refine_texts, scan_texts, score_texts
 
@@ -33,9 +33,9 @@ def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | Non
             continue
         query = code_query(clip_emb, np.ones(len(clip_emb)), coded, upper=True)
         weight = _weights(texts, span)
-        bound = scan_texts(coded.code, span.offsets, weight, query)
+        bound = scan_texts(coded.first, span.offsets, weight, query)
         # Rounding of the sums of bytes and of passages.
-        bound += np.float32(4 * (texts.longest + WIDTH) * EPS) * _size(weight, span)
+        bound += np.float32(4 * (texts.longest + WIDTHS[0]) * EPS) * _size(weight, span)
         bound[_unknown(weight, span, coded)] = np.inf
         out[span.first : span.last] = bound
     return out

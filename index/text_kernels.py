@@ -7,7 +7,7 @@ from ctypes import c_float, c_int, c_int64
 
 import numpy as np
 
-from index.codes import Codes
+from index.codes import Codes, block_rows
 from index.kernels import HALF_SCALE, CodedQuery, address, check_memory, compiled, share
 
 #: Passages that NumPy works on together, so that they stay in the cache.
@@ -15,12 +15,12 @@ _BLOCK_ROWS = 1 << 12
 
 
 def scan_texts(
-    code: np.ndarray, offsets: np.ndarray, weight: np.ndarray, clips: CodedQuery
+    plane: np.ndarray, offsets: np.ndarray, weight: np.ndarray, clips: CodedQuery
 ) -> np.ndarray:
     """``sum_r weight[r] * max_c sim[r, c]`` over the passages r of each text and all clips c.
 
     Args:
-        code: int8 ``[passages, width]``.
+        plane: the first of :class:`index.codes.Codes`.
         offsets: int64 ``[texts + 1]``, passages at which texts begin.
         weight: float32 ``[passages]``, at least 0.
         clips: those of one song.
@@ -28,33 +28,32 @@ def scan_texts(
     Returns:
         float32 ``[texts]``.
     """
-    texts, library = len(offsets) - 1, compiled()
+    texts, loops = len(offsets) - 1, compiled()
     out = np.empty(texts, np.float32)
-    longest = int(np.diff(offsets).max(initial=1))
 
     def work(first: int, last: int) -> None:
-        if library is None:
+        if loops is None:
             begin, end = int(offsets[first]), int(offsets[last])
-            best = _best(code[begin:end], clips)
+            best = _best(plane, begin, end, clips)
             best *= weight[begin:end]
             out[first:last] = np.add.reduceat(best, offsets[first:last] - begin)
             return
-        check_memory(library.longplay_scan_texts(
-            address(code, np.int8), address(offsets, np.int64), address(weight), c_int64(first),
-            c_int64(last), address(clips.coef, np.int16), address(clips.step),
-            address(clips.shift), c_int64(len(clips.coef)), c_int64(longest), address(out),
+        check_memory(loops.scan_texts(
+            address(plane, np.int8), address(offsets, np.int64), address(weight), c_int64(first),
+            c_int64(last), address(clips.coef[0], np.int16), address(clips.step[0]),
+            address(clips.shift), c_int64(len(clips)), address(out),
         ))  # fmt: skip
 
-    share(texts, len(code) * len(clips.coef), work)
+    share(texts, int(offsets[-1]) * len(clips), work)
     return out
 
 
-def _best(code: np.ndarray, clips: CodedQuery) -> np.ndarray:
-    coef = (clips.coef * clips.step[:, None]).T
-    best = np.empty(len(code), np.float32)
-    for start in range(0, len(best), _BLOCK_ROWS):
-        block = code[start : start + _BLOCK_ROWS].astype(np.float32)
-        best[start : start + len(block)] = (block @ coef + clips.shift).max(axis=1)
+def _best(plane: np.ndarray, begin: int, end: int, clips: CodedQuery) -> np.ndarray:
+    coef = (clips.coef[0] * clips.step[0][:, None]).T
+    best = np.empty(end - begin, np.float32)
+    for start in range(begin, end, _BLOCK_ROWS):
+        rows = block_rows(plane, start, min(start + _BLOCK_ROWS, end)).astype(np.float32)
+        best[start - begin :][: len(rows)] = (rows @ coef + clips.shift).max(axis=1)
     return best
 
 
@@ -74,7 +73,7 @@ def refine_texts(
         offsets: int64 ``[texts + 1]``.
         weight: float32 ``[passages]``, at least 0.
         chosen: int64, texts.
-        clips: those of one song; the last coefficients, in both halves, are 0.
+        clips: those of one song; the last coefficients, in all planes, are 0.
         tau: temperature.
         bar: what bounds are below need not be known closer.
 
@@ -82,8 +81,8 @@ def refine_texts(
         Upper bounds and estimates of the score, float32 ``[len(chosen)]`` each; None where the
         loops were not compiled, as in :func:`index.kernels.refine`.
     """
-    library = compiled()
-    if library is None:
+    loops = compiled()
+    if loops is None:
         return None
     upper, middle = np.empty((2, len(chosen)), np.float32)
     counts = offsets[chosen + 1] - offsets[chosen]
@@ -91,14 +90,14 @@ def refine_texts(
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
-        check_memory(library.longplay_refine_texts(
-            address(codes.code, np.int8), address(codes.more, np.int8),
-            address(offsets, np.int64), address(weight), address(chosen[some], np.int64),
-            c_int64(last - first), ctypes.byref(in_c), c_float(tau), c_float(bar),
-            c_int64(longest), address(upper[some]), address(middle[some]),
+        check_memory(loops.refine_texts(
+            *(address(plane, np.int8) for plane in codes.planes), address(offsets, np.int64),
+            address(weight), address(chosen[some], np.int64), c_int64(last - first),
+            ctypes.byref(in_c), c_float(tau), c_float(bar), c_int64(longest),
+            address(upper[some]), address(middle[some]),
         ))  # fmt: skip
 
-    share(len(chosen), int(counts.sum()) * len(clips.coef), work)
+    share(len(chosen), int(counts.sum()) * len(clips), work)
     return upper, middle
 
 
@@ -123,17 +122,17 @@ def score_texts(
     Returns:
         float32 ``[len(chosen)]``.
     """
-    out, library = np.empty(len(chosen), np.float32), compiled()
+    out, loops = np.empty(len(chosen), np.float32), compiled()
     counts = offsets[chosen + 1] - offsets[chosen]
     longest, half = int(counts.max(initial=1)), rows.dtype == np.float16
     scaled = clip_emb * np.float32(HALF_SCALE) if half else clip_emb
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
-        if library is None:
+        if loops is None:
             out[some] = _score(rows, offsets, weight, chosen[some], clip_emb, tau)
             return
-        check_memory(library.longplay_score_texts(
+        check_memory(loops.score_texts(
             address(rows, np.float16 if half else np.float32), c_int(half),
             c_int64(rows.shape[1]), address(offsets, np.int64), address(weight),
             address(chosen[some], np.int64), c_int64(last - first), address(scaled),

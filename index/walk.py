@@ -59,7 +59,7 @@ class Walk:
         slack: float,
         budget: int,
     ):
-        self._rows, self._upper, self._k = rows, upper, k
+        self._rows, self._upper, self._k = rows, upper.copy(), k
         self._fast, self._slack, self._budget = fast, slack, budget
         self._scored, self._values = np.zeros(0, np.int64), np.zeros(0)
         #: No row below it is among the first k.
@@ -72,13 +72,14 @@ class Walk:
             tighten: of rows and the bar, better bounds and estimates of the rows, or None.
         """
         most = max(_BATCH, 2 * self._k)
-        self._take(np.flatnonzero(np.isinf(self._upper)))  # nothing is known of these
-        likely = _largest(self._upper, 8 * most)
+        unknown = np.flatnonzero(np.isinf(self._upper))
+        if len(unknown):  # nothing is known of these
+            self._take(unknown)
+        likely = _largest(self._upper, 4 * most)
         found = tighten(self._rows[likely], -np.inf)
         if found is not None:  # the best by estimates raise the bar at once
             likely = likely[_largest(found[1], most)]
         self._take(likely[:most])
-        self._drop()
         found = tighten(self._rows, self._bar)
         if found is not None:
             self._upper = np.minimum(self._upper, found[0])
@@ -88,7 +89,6 @@ class Walk:
         batch = most
         while len(self._rows) and len(self._scored) < self._budget:
             self._take(np.arange(min(batch, len(self._rows))))
-            self._drop()
             batch *= 2
 
     def ranking(self, score: Callable[[int], float]) -> Ranking:
@@ -102,21 +102,20 @@ class Walk:
         return Ranking(found.rows, found.scores, gap < 0, max(gap, 0.0), count)
 
     def _take(self, places: np.ndarray) -> None:
-        """Score the rows at some places and raise the bar."""
+        """Score the rows at some places, raise the bar and forget the rows that cannot win."""
         places = places[: self._budget - len(self._scored)]
         chosen = self._rows[places]
         self._scored = np.concatenate([self._scored, chosen])
         self._values = np.concatenate([self._values, self._fast(chosen)])
-        keep = np.ones(len(self._rows), bool)
-        keep[places] = False
-        self._rows, self._upper = self._rows[keep], self._upper[keep]
         if len(self._values) >= self._k:
             self._bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
+        self._upper[places] = np.nan  # below every bar
+        self._drop()
 
     def _drop(self) -> None:
         """Forget rows that cannot win; one whose bound equals the bar may tie, and stays."""
-        keep = self._upper >= self._bar
-        self._rows, self._upper = self._rows[keep], self._upper[keep]
+        kept = np.flatnonzero(self._upper >= self._bar)
+        self._rows, self._upper = self._rows[kept], self._upper[kept]
 
 
 def check_arguments(k: int, mode: str, pooling: str, budget: int | None) -> None:

@@ -15,7 +15,8 @@ from retrieval.model import SongState, TextState
 # A binary cross-entropy averaged over 70 mostly absent names is small beside a cross-entropy over
 # 24 keys; ten times it is about as large at the start of training.
 _BINARY_WEIGHT = 10.0
-_CONTRAST_SCALE = 64.0
+# Of a caption's passages one or two are changed, so that a long caption's score changes less.
+_CONTRAST_SCALE = 16.0
 
 
 @dataclass(frozen=True)
@@ -83,22 +84,24 @@ def alignment_loss(
     return cross[known].sum() / known.sum().clamp(min=1)
 
 
-def contrast_loss(scores: Tensor, mask: Tensor) -> Tensor:
+def contrast_loss(scores: Tensor, mask: Tensor, passages: Tensor) -> Tensor:
     """Choose the true caption of a song among the same caption with one fact made false.
 
-    The scale is fixed and above that of the contrastive loss: one fact of twenty changes the
-    score by a few hundredths.
+    The scale is fixed, above that of the contrastive loss and in proportion to the passages: one
+    fact stands in one of them, and changes the score of a caption of twenty by a few thousandths.
 
     Args:
         scores: ``[m, versions]``, each version with its own song; the true one first.
         mask: bool ``[m, versions]``, True where there is such a version.
+        passages: ``[m]``, how many the true caption has.
 
     Returns:
         Mean cross-entropy, scalar; 0 without songs.
     """
     if not len(scores):
         return scores.sum()
-    logits = (_CONTRAST_SCALE * scores).masked_fill(~mask, torch.finfo(scores.dtype).min)
+    scale = _CONTRAST_SCALE * passages[:, None]
+    logits = (scale * scores).masked_fill(~mask, torch.finfo(scores.dtype).min)
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 

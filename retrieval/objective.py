@@ -136,6 +136,7 @@ class Objective(nn.Module):
         return contrast_loss(
             torch.cat([scores, true[:, None]], dim=1),
             torch.cat([batch.contrast_mask, several[:, None]], dim=1),
+            told.passage_mask[::versions].sum(dim=1),
         )
 
     def _shuffled(self, vectors: Tensor, batch: TrainBatch) -> SongState:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import Library, Song, Text, code_files, kernels
-from index.bounds import song_bounds, tight_bounds
-from index.codes import WIDTH, make_codes
+from index.bounds import TightBounds, song_bounds
+from index.codes import WIDTHS, make_codes
 from index.exact import pair_score
 from index.search import as_passages, search_each, search_songs
 from index.table import Ragged
@@ -108,11 +108,12 @@ def test_bounds_are_never_below_the_score(
         if numpy:
             patch.setattr(kernels, "compiled", lambda: None)
         assert (song_bounds([query], table, codes)[0] >= scores).all()
-        found = tight_bounds(query, table, codes, tau, np.arange(12), -np.inf)
+        tighten = TightBounds(query, table, codes, tau)
+        found = tighten(np.arange(12), -np.inf)
         if found is not None:
             assert (found[0] >= scores).all()
             bar = float(np.median(scores))
-            quick = tight_bounds(query, table, codes, tau, np.arange(12), bar)[0]
+            quick = tighten(np.arange(12), bar)[0]
             assert (quick >= scores).all()
             assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
 
@@ -152,11 +153,11 @@ def test_codes_are_cached_checked_and_made_again(tmp_path: Path) -> None:
     ):
         file.write_bytes(damaged)
         again = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
-        assert np.array_equal(again.code, made.code)
+        assert np.array_equal(again.first, made.first)
         assert file.read_bytes() == whole
     assert np.array_equal(
-        code_files.codes_of(rows[:200], "ab" * 32, tmp_path, least=1).code,
-        make_codes(rows[:200]).code,
+        code_files.codes_of(rows[:200], "ab" * 32, tmp_path, least=1).first,
+        make_codes(rows[:200]).first,
     )  # a cache that is whole and of another table
     assert code_files.codes_of(rows, "cd" * 32, tmp_path) is None
     code_files.forget(tmp_path, {"cd" * 32})
@@ -166,7 +167,8 @@ def test_codes_are_cached_checked_and_made_again(tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_cache_is_searched_all_the_same(tmp_path: Path) -> None:
     rows = unit_rows(np.random.default_rng(1), 30, 20)
     (tmp_path / code_files.FOLDER).write_text("in the way")
-    assert code_files.codes_of(rows, "ab" * 32, tmp_path, least=1).code.shape == (30, WIDTH)
+    codes = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
+    assert codes.first.shape == (4, WIDTHS[0] // 2, 8, 2)
 
 
 def test_library_answers_are_the_same_in_every_mode(

@@ -76,12 +76,13 @@ def test_label_loss_equals_a_loop() -> None:
 def test_contrast_loss_equals_a_loop_and_passes_over_what_is_filled_up() -> None:
     scores = torch.tensor([[0.03, 0.01, 0.09], [0.02, 0.05, 0.01]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
+    passages = torch.tensor([3, 12])
     total = 0.0
-    for row, keep in zip(scores, mask, strict=True):
-        power = (64 * row[keep]).exp()
+    for row, keep, count in zip(scores, mask, passages, strict=True):
+        power = (16 * count * row[keep]).exp()
         total -= float((power[0] / power.sum()).log())
-    assert float(contrast_loss(scores, mask)) == pytest.approx(total / 2)
-    assert float(contrast_loss(torch.zeros(0, 3), mask[:0])) == 0
+    assert float(contrast_loss(scores, mask, passages)) == pytest.approx(total / 2)
+    assert float(contrast_loss(torch.zeros(0, 3), mask[:0], passages[:0])) == 0
 
 
 def test_labels_of_a_composed_piece_are_its_facts() -> None:

@@ -1,0 +1,4 @@
+#include "avx2.h"
+#if WITH_AVX2
+#include "texts.c"
+#endif

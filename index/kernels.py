@@ -27,19 +27,16 @@ _FEW_ROWS = 1 << 16
 #: Rows that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
 
-#: What float16 rows are short of when C widens them: it is put on the other factor.
-HALF_SCALE = 2.0**112
-
 _Int, _Float = ctypes.c_int64, ctypes.c_float
 
 
 class Loops:
-    """The compiled loops: functions of ``index/loops``, built for this processor."""
+    """The compiled loops: the functions of ``index/loops``, built in one way.
 
-    def __init__(self, library: ctypes.CDLL):
-        kind = "avx2" if library.longplay_has_avx2() else "plain"
-        for name in ("scan", "refine", "score", "scan_texts", "refine_texts", "score_texts"):
-            setattr(self, name, getattr(library, f"longplay_{name}_{kind}"))
+    Args:
+        library: all that was built.
+        kind: ``avx2`` or ``plain``.
+    """
 
     scan: Callable[..., int]
     refine: Callable[..., int]
@@ -48,18 +45,32 @@ class Loops:
     refine_texts: Callable[..., int]
     score_texts: Callable[..., int]
 
+    def __init__(self, library: ctypes.CDLL, kind: str):
+        for name in ("scan", "refine", "score", "scan_texts", "refine_texts", "score_texts"):
+            setattr(self, name, getattr(library, f"longplay_{name}_{kind}"))
+
+
+def load_loops(kind: str | None = None) -> Loops | None:
+    """The compiled loops, the best for this processor or of one kind; None where there are none."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_kernels{suffix}")
+        if not path.exists():
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # built for another machine
+            return None
+        has_avx2 = bool(library.longplay_has_avx2())
+        if kind == "avx2" and not has_avx2:
+            return None
+        return Loops(library, kind or ("avx2" if has_avx2 else "plain"))
+    return None
+
 
 @cache
 def compiled() -> Loops | None:
     """The compiled loops, or None where they were not built."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_kernels{suffix}")
-        if path.exists():
-            try:
-                return Loops(ctypes.CDLL(str(path)))
-            except OSError:  # built for another machine
-                return None
-    return None
+    return load_loops()
 
 
 @dataclass(frozen=True)
@@ -229,7 +240,6 @@ def score(
     counts = offsets[owners + 1] - offsets[owners]
     longest, loops = int(counts.max(initial=1)), compiled()
     half = rows.dtype == np.float16
-    scaled = query * np.float32(HALF_SCALE) if half else query
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
@@ -239,7 +249,7 @@ def score(
         check_memory(loops.score(
             address(rows, np.float16 if half else np.float32), ctypes.c_int(half),
             _Int(rows.shape[1]), address(offsets, np.int64), address(owners[some], np.int64),
-            _Int(last - first), address(scaled), address(weight), _Int(len(query)), _Float(tau),
+            _Int(last - first), address(query), address(weight), _Int(len(query)), _Float(tau),
             _Int(longest), address(out[some]),
         ))  # fmt: skip
 

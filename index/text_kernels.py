@@ -8,7 +8,7 @@ from ctypes import c_float, c_int, c_int64
 import numpy as np
 
 from index.codes import Codes, block_rows
-from index.kernels import HALF_SCALE, CodedQuery, address, check_memory, compiled, share
+from index.kernels import CodedQuery, address, check_memory, compiled, share
 
 #: Passages that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
@@ -125,7 +125,6 @@ def score_texts(
     out, loops = np.empty(len(chosen), np.float32), compiled()
     counts = offsets[chosen + 1] - offsets[chosen]
     longest, half = int(counts.max(initial=1)), rows.dtype == np.float16
-    scaled = clip_emb * np.float32(HALF_SCALE) if half else clip_emb
 
     def work(first: int, last: int) -> None:
         some = slice(first, last)
@@ -135,7 +134,7 @@ def score_texts(
         check_memory(loops.score_texts(
             address(rows, np.float16 if half else np.float32), c_int(half),
             c_int64(rows.shape[1]), address(offsets, np.int64), address(weight),
-            address(chosen[some], np.int64), c_int64(last - first), address(scaled),
+            address(chosen[some], np.int64), c_int64(last - first), address(clip_emb),
             c_int64(len(clip_emb)), c_float(tau), c_int64(longest), address(out[some]),
         ))  # fmt: skip
 

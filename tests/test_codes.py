@@ -7,10 +7,11 @@ import pytest
 from fake_embedder import FakeEmbedder, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop_kinds import KINDS, use_loops
 
-from index import Library, Song, Text, code_files, kernels
+from index import Library, Song, Text, code_files
 from index.bounds import TightBounds, song_bounds
-from index.codes import WIDTHS, make_codes
+from index.codes import WIDTHS, block_rows, make_codes
 from index.exact import pair_score
 from index.search import as_passages, search_each, search_songs
 from index.table import Ragged
@@ -74,6 +75,20 @@ def test_certified_equals_exact_in_a_narrow_cone(dim: int, dtype: type) -> None:
     assert np.median(scored) < 400
 
 
+def test_rows_of_a_plane_are_the_bytes_of_the_code() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(83, 30)).astype(np.float32)
+    codes = make_codes(x)
+    rows = np.hstack([block_rows(plane, 0, 83)[:, :-1] for plane in codes.planes])
+    turned = ((x - codes.mean) @ codes.basis)[:, :30]
+    assert np.abs(rows[:, :30] * codes.scale[:30] - turned).max() <= codes.scale.max()
+    assert not rows[:, 30:].any()
+    for plane in codes.planes:
+        assert (block_rows(plane, 0, 83)[:, -1] >= 1).all()
+        assert np.array_equal(block_rows(plane, 11, 30), block_rows(plane, 0, 83)[11:30])
+        assert not block_rows(plane, 83, 88).any()  # what fills the last block
+
+
 def test_without_variance_every_song_ties() -> None:
     one = unit_rows(np.random.default_rng(0), 1, 32)
     table = Ragged((np.repeat(one, 400, axis=0),), np.arange(0, 401, 4))
@@ -90,10 +105,11 @@ def test_without_variance_every_song_ties() -> None:
     tau=st.sampled_from([0.003, 0.02, 0.06, 1.0, 100.0]),
     spread=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 10.0]),
     passages=st.integers(1, 10),
-    numpy=st.booleans(),
+    kind=st.sampled_from(KINDS),
+    outliers=st.booleans(),
 )
 def test_bounds_are_never_below_the_score(
-    seed: int, dim: int, tau: float, spread: float, passages: int, numpy: bool
+    seed: int, dim: int, tau: float, spread: float, passages: int, kind: str, outliers: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 61, 12)
@@ -102,11 +118,14 @@ def test_bounds_are_never_below_the_score(
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(rng.choice(["f2", "f4"]))
     table = Ragged((x,), np.concatenate([[0], np.cumsum(counts)]))
     q, w = unit_rows(rng, passages, dim), rng.normal(size=passages).astype(np.float32)
-    query, codes = as_passages(q, w), [make_codes(x)]
+    query = as_passages(q, w)
     scores = np.array([pair_score(q, w, table.rows(j), tau) for j in range(12)])
     with pytest.MonkeyPatch.context() as patch:
-        if numpy:
-            patch.setattr(kernels, "compiled", lambda: None)
+        use_loops(kind, patch)
+        if outliers:  # as in large tables: the rests of some rows cannot be said
+            patch.setattr("index.codes._BEYOND", 30)
+        codes = [make_codes(x)]
+        assert not outliers or len(x) < 60 or dim < 126 or len(codes[0].beyond)
         assert (song_bounds([query], table, codes)[0] >= scores).all()
         tighten = TightBounds(query, table, codes, tau)
         found = tighten(np.arange(12), -np.inf)

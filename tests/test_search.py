@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 from fake_embedder import unit_rows
+from loop_kinds import KINDS, use_loops
 
-from index import kernels, render, text_kernels
+from index import render
 from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
@@ -68,14 +69,10 @@ def make_query(rng: np.random.Generator, kind: str, dim: int) -> tuple[np.ndarra
     return (np.abs(q) if kind == "negative" else q), (w / w.sum()).astype(np.float32)
 
 
-@pytest.fixture(params=["compiled", "numpy"])
+@pytest.fixture(params=KINDS)
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to read everything."""
-    if request.param == "numpy":
-        for module in (kernels, text_kernels):
-            monkeypatch.setattr(module, "compiled", lambda: None)
-    elif kernels.compiled() is None:
-        pytest.skip("the compiled loops were not built")
+    """All ways to read everything."""
+    use_loops(request.param, monkeypatch)
     return request.param
 
 

@@ -1,21 +1,36 @@
 /* Scores of songs and texts from their embeddings, in float32; called by index/kernels.py and
  * index/text_kernels.py through ctypes. Each call works on its own songs, so several threads may call
- * at once; all return 0, or 1 where there was no memory.
+ * at once; all return 0, or 1 where there was no memory. Rows are float32, or float16 where is_half.
  */
 #include "vectors.h"
 
-/* float16 to float32 without the factor 2**112, which is put on the query. */
-INLINE void widen_half(const int16_t *half, float *wide, int64_t n)
+/* The eight numbers of a row from d on. */
+INLINE vec eight(const void *row, int64_t d, int is_half)
 {
-    int64_t d = 0;
-    for (; d + LANES <= n; d += LANES) {
-        ivec bits = __builtin_convertvector(*(const hvec *)(half + d), ivec);
-        *(ivec *)(wide + d) = (bits << 13) & (int32_t)0x8fffe000;
-    }
-    for (; d < n; d++) {
-        int32_t bits = (int32_t)((uint32_t)(int32_t)half[d] << 13) & (int32_t)0x8fffe000;
-        memcpy(wide + d, &bits, 4);
-    }
+    if (!is_half)
+        return *(const vec *)((const float *)row + d);
+#ifdef __AVX2__
+    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const int16_t *)row + d)));
+#else
+    ivec bits = __builtin_convertvector(*(const hvec *)((const int16_t *)row + d), ivec);
+    return (vec)((bits << 13) & (int32_t)0x8fffe000) * 0x1p112f;
+#endif
+}
+
+INLINE float number(const void *row, int64_t d, int is_half)
+{
+    if (!is_half)
+        return ((const float *)row)[d];
+    int32_t bits = (int32_t)((uint32_t)(int32_t)((const int16_t *)row)[d] << 13);
+    float found;
+    bits &= (int32_t)0x8fffe000;
+    memcpy(&found, &bits, sizeof found);
+    return found * 0x1p112f;
+}
+
+INLINE int64_t bytes_of(int64_t numbers, int is_half)
+{
+    return numbers * (is_half ? (int64_t)sizeof(int16_t) : (int64_t)sizeof(float));
 }
 
 /* to[i] = the sum of x[i], for four vectors. */
@@ -32,14 +47,14 @@ INLINE void four_sums(const vec *x, float *to)
 }
 
 /* sim[p * stride + r] = <query[p], row r> for 4 passages of 2 rows. */
-INLINE void dots_4x2(const float *one, const float *two, const float *query, int64_t dim,
-                     float *sim, int64_t stride)
+INLINE void dots_4x2(const void *one, const void *two, int is_half, const float *query,
+                     int64_t dim, float *sim, int64_t stride)
 {
     vec sum[8] = {{0}};
     float of_one[4], of_two[4];
     int64_t d = 0;
     for (; d + LANES <= dim; d += LANES) {
-        vec x = *(const vec *)(one + d), y = *(const vec *)(two + d);
+        vec x = eight(one, d, is_half), y = eight(two, d, is_half);
         for (int p = 0; p < 4; p++) {
             vec q = *(const vec *)(query + p * dim + d);
             sum[p] += x * q;
@@ -50,8 +65,8 @@ INLINE void dots_4x2(const float *one, const float *two, const float *query, int
     four_sums(sum + 4, of_two);
     for (int p = 0; p < 4; p++) {
         for (int64_t e = d; e < dim; e++) {
-            of_one[p] += one[e] * query[p * dim + e];
-            of_two[p] += two[e] * query[p * dim + e];
+            of_one[p] += number(one, e, is_half) * query[p * dim + e];
+            of_two[p] += number(two, e, is_half) * query[p * dim + e];
         }
         sim[p * stride] = of_one[p];
         sim[p * stride + 1] = of_two[p];
@@ -59,56 +74,50 @@ INLINE void dots_4x2(const float *one, const float *two, const float *query, int
 }
 
 /* The same for 1 passage of 2 rows. */
-INLINE void dots_1x2(const float *one, const float *two, const float *query, int64_t dim,
-                     float *sim)
+INLINE void dots_1x2(const void *one, const void *two, int is_half, const float *query,
+                     int64_t dim, float *sim)
 {
     vec sum[4] = {{0}};
     int64_t d = 0;
     for (; d + 2 * LANES <= dim; d += 2 * LANES) {
         vec q = *(const vec *)(query + d), r = *(const vec *)(query + d + LANES);
-        sum[0] += *(const vec *)(one + d) * q;
-        sum[1] += *(const vec *)(two + d) * q;
-        sum[2] += *(const vec *)(one + d + LANES) * r;
-        sum[3] += *(const vec *)(two + d + LANES) * r;
+        sum[0] += eight(one, d, is_half) * q;
+        sum[1] += eight(two, d, is_half) * q;
+        sum[2] += eight(one, d + LANES, is_half) * r;
+        sum[3] += eight(two, d + LANES, is_half) * r;
     }
     sim[0] = sum_of(sum[0] + sum[2]);
     sim[1] = sum_of(sum[1] + sum[3]);
     for (; d < dim; d++) {
-        sim[0] += one[d] * query[d];
-        sim[1] += two[d] * query[d];
+        sim[0] += number(one, d, is_half) * query[d];
+        sim[1] += number(two, d, is_half) * query[d];
     }
 }
 
 /* Ask for the rows that come after the next two: they lie in memory, and are read but once. Behind the
  * last row this asks for nothing, which does no harm.
  */
-INLINE void fetch_rows(const void *rows, int64_t row, int64_t row_bytes)
+INLINE void fetch_rows(const char *row, int64_t row_bytes)
 {
-    for (int64_t at = 0; at < 2 * row_bytes; at += 64)
-        __builtin_prefetch((const char *)rows + (row + 4) * row_bytes + at);
+    for (int64_t at = 4 * row_bytes; at < 6 * row_bytes; at += 64)
+        __builtin_prefetch(row + at);
 }
 
 /* Score of a query with one song of n clips; sim has room for `stride` similarities a passage. */
 INLINE float score_pair(const float *query, const float *weight, int64_t passages,
                         const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
-                        int64_t stride, float *sim, float *wide)
+                        int64_t stride, float *sim)
 {
+    int64_t row_bytes = bytes_of(dim, is_half);
     for (int64_t c = 0; c < n; c += 2) {
-        int64_t second = c + 1 < n ? c + 1 : c; /* the last row twice; padding covers it */
-        fetch_rows(rows, c, dim * (is_half ? sizeof(int16_t) : sizeof(float)));
-        const float *one = (const float *)rows + c * dim;
-        const float *two = (const float *)rows + second * dim;
-        if (is_half) {
-            widen_half((const int16_t *)rows + c * dim, wide, dim);
-            widen_half((const int16_t *)rows + second * dim, wide + dim, dim);
-            one = wide;
-            two = wide + dim;
-        }
+        const char *one = (const char *)rows + c * row_bytes;
+        const char *two = c + 1 < n ? one + row_bytes : one; /* again; padding covers it */
         int64_t p = 0;
+        fetch_rows(one, row_bytes);
         for (; p + 4 <= passages; p += 4)
-            dots_4x2(one, two, query + p * dim, dim, sim + p * stride + c, stride);
+            dots_4x2(one, two, is_half, query + p * dim, dim, sim + p * stride + c, stride);
         for (; p < passages; p++)
-            dots_1x2(one, two, query + p * dim, dim, sim + p * stride + c);
+            dots_1x2(one, two, is_half, query + p * dim, dim, sim + p * stride + c);
     }
     float total = 0;
     for (int64_t p = 0; p < passages; p++) {
@@ -122,30 +131,27 @@ INLINE float score_pair(const float *query, const float *weight, int64_t passage
 
 /* Scores of some songs with one query. */
 int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offsets,
-                      const int64_t *owners, int64_t count, const float *query,
-                      const float *weight, int64_t passages, float tau, int64_t longest,
-                      float *out)
+                const int64_t *owners, int64_t count, const float *query, const float *weight,
+                int64_t passages, float tau, int64_t longest, float *out)
 {
     int64_t stride = vecs_of(longest) * LANES;
-    float *sim = malloc(stride * passages * sizeof *sim), *wide = malloc(2 * dim * sizeof *wide);
-    for (int64_t i = 0; sim && wide && i < count; i++) {
+    float *sim = malloc(stride * passages * sizeof *sim);
+    for (int64_t i = 0; sim && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
-        const void *own = is_half ? (const void *)((const int16_t *)rows + from * dim)
-                                  : (const void *)((const float *)rows + from * dim);
-        out[i] = score_pair(query, weight, passages, own, is_half, n, dim, 1 / tau, stride, sim,
-                            wide);
+        const char *own = (const char *)rows + bytes_of(from * dim, is_half);
+        out[i] = is_half
+            ? score_pair(query, weight, passages, own, 1, n, dim, 1 / tau, stride, sim)
+            : score_pair(query, weight, passages, own, 0, n, dim, 1 / tau, stride, sim);
     }
-    int failed = !(sim && wide);
+    int failed = !sim;
     free(sim);
-    free(wide);
     return failed;
 }
 
 /* The same of chosen texts with one song. */
 int LOOP(score_texts)(const void *rows, int is_half, int64_t dim, const int64_t *offsets,
-                            const float *weight, const int64_t *chosen, int64_t count,
-                            const float *clip, int64_t clips, float tau, int64_t longest,
-                            float *out)
+                      const float *weight, const int64_t *chosen, int64_t count,
+                      const float *clip, int64_t clips, float tau, int64_t longest, float *out)
 {
     int64_t stride = vecs_of(clips) * LANES;
     float *sim = malloc(stride * longest * sizeof *sim);
@@ -154,10 +160,11 @@ int LOOP(score_texts)(const void *rows, int is_half, int64_t dim, const int64_t 
         int64_t from = offsets[chosen[i]], n = offsets[chosen[i] + 1] - from;
         const float *own = (const float *)rows + from * dim;
         if (is_half) {
-            widen_half((const int16_t *)rows + from * dim, wide, n * dim);
+            for (int64_t d = 0; d < n * dim; d++)
+                wide[d] = number((const int16_t *)rows + from * dim, d, 1);
             own = wide;
         }
-        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim, NULL);
+        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim);
     }
     int failed = !(sim && wide);
     free(sim);

@@ -102,6 +102,28 @@ def test_songs_with_a_rest_that_cannot_be_said_are_open(monkeypatch: pytest.Monk
     assert found is None or np.array_equal(np.flatnonzero(np.isinf(found[0])), owners)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_songs_longer_than_what_is_read_together(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_loops(kind, monkeypatch)
+    rng = np.random.default_rng(8)
+    counts = [1, 700, 3, 513, 8, 512, 5, 90, 422, 7]
+    x = unit_rows(rng, sum(counts), 20)
+    table = Ragged((x,), np.concatenate([[0], np.cumsum(counts)]))
+    codes = [make_codes(x)]
+    for passages in (1, 4, 9):
+        q, w = unit_rows(rng, passages, 20), np.full(passages, 1 / passages)
+        query = as_passages(q, w)
+        scores = np.array([pair_score(q, w, table.rows(j), 0.05) for j in range(10)])
+        upper = song_bounds([query], table, codes)[0]
+        best = np.array([(table.rows(j) @ q.T).max(axis=0) @ w for j in range(10)])
+        assert (upper >= scores).all()
+        assert np.abs(upper - best).max() < 0.1  # the bound of MaxSim, and no other song's
+        found = TightBounds(query, table, codes, 0.05)(np.arange(10), -np.inf)
+        assert found is None or ((found[0] >= scores).all() and (found[0] <= upper + 0.01).all())
+
+
 def test_without_variance_every_song_ties() -> None:
     one = unit_rows(np.random.default_rng(0), 1, 32)
     table = Ragged((np.repeat(one, 400, axis=0),), np.arange(0, 401, 4))

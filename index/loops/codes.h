@@ -43,6 +43,17 @@ struct planes {
     const int8_t *first, *second, *third;
 };
 
+/* What similarities are, and how far off they may be: of one song with one passage. */
+struct interval {
+    vec *sim, *slack;
+};
+
+/* Where that of the passage `number` is kept, all of `vecs` vectors. */
+INLINE struct interval interval_of(vec *room, int64_t number, int64_t vecs)
+{
+    return (struct interval){room + 2 * number * vecs, room + (2 * number + 1) * vecs};
+}
+
 /* Blocks that n rows can lie in, wherever they begin. */
 INLINE int64_t blocks_of(int64_t n) { return (n + 2 * BLOCK - 2) / BLOCK; }
 

@@ -90,16 +90,6 @@ int LOOP(scan)(const int8_t *plane, const int64_t *offsets, int64_t first, int64
     return failed;
 }
 
-/* Similarities of a song's clips with one passage, and how far off they may be. */
-struct interval {
-    vec *sim, *slack;
-};
-
-INLINE struct interval interval_of(vec *room, int64_t passage, int64_t vecs)
-{
-    return (struct interval){room + 2 * passage * vecs, room + (2 * passage + 1) * vecs};
-}
-
 /* The mean of the lowest that n similarities can be, the first of them in lane `begin`. */
 INLINE float lowest_mean(struct interval x, int64_t begin, int64_t n)
 {

@@ -35,16 +35,6 @@ int LOOP(scan_texts)(const int8_t *plane, const int64_t *offsets, const float *w
     return failed;
 }
 
-/* Similarities of one passage with all clips, padded to whole vectors, and how far off they are. */
-struct interval {
-    vec *sim, *slack;
-};
-
-INLINE struct interval interval_of(vec *room, int64_t row, int64_t vecs)
-{
-    return (struct interval){room + 2 * row * vecs, room + (2 * row + 1) * vecs};
-}
-
 INLINE float maxsim_bound(const float *weight, vec *room, int64_t n, int64_t vecs)
 {
     float total = 0;

@@ -59,11 +59,13 @@ def run(songs: Path, out: Path, stop_at: int | None, how: int, every_s: float) -
     command = [sys.executable, "-m", "retrieval.embed", str(songs), str(out)]
     process = subprocess.Popen(command, start_new_session=True)
     before, memory = songs_done(out), []
+    shown = before
     start = time.monotonic()
     while process.poll() is None:
         time.sleep(every_s)
         done = songs_done(out)
-        if done > before and process.poll() is None:
+        if done > shown and process.poll() is None:
+            shown = done
             own, workers = memory_mb(process.pid)
             rate = 3600 * (done - before) / (time.monotonic() - start)
             print(

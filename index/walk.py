@@ -154,8 +154,13 @@ def rescore(
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
     """Places of the largest values, largest first."""
-    if len(values) > count:
-        places = np.argpartition(values, len(values) - count)[len(values) - count :]
-    else:
-        places = np.arange(len(values))
+    places = np.arange(len(values))
+    if len(values) > 64 * count:
+        # As many blocks have a value of at least `least`, so the largest have it too.
+        blocks = values[: len(values) // (4 * count) * 4 * count].reshape(4 * count, -1)
+        least = np.partition(blocks.max(axis=1), -count)[-count]
+        places = np.flatnonzero(values >= least)
+    if len(places) > count:
+        own = values[places]
+        places = places[np.argpartition(own, len(own) - count)[len(own) - count :]]
     return places[np.argsort(-values[places], kind="stable")]

@@ -17,7 +17,7 @@ from index.hits import Hit, Hits
 from index.moments import Moment, find_moments, merge_moments
 from index.search import search_songs, search_texts
 from index.table import Ragged, stack
-from index.walk import Ranking
+from index.walk import Ranking, _largest
 from retrieval.errors import SearchError
 
 
@@ -283,3 +283,16 @@ def test_faiss_export_refuses_what_faiss_would_take(tmp_path) -> None:
     with pytest.raises(SearchError, match="ids"):
         write_faiss(tmp_path / "x", np.ones((2, 1)), [1, 1])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_of_many_are_found_without_sorting_all() -> None:
+    rng = np.random.default_rng(0)
+    for case in range(200):
+        count, values = int(rng.integers(1, 40)), rng.normal(size=int(rng.integers(1, 5000)))
+        if case % 3 == 0:
+            values = values.round(1)
+        if case % 5 == 0:
+            values[: len(values) // 2] = -np.inf
+        found = _largest(values, count)
+        assert len(set(found.tolist())) == len(found)
+        assert values[found].tolist() == np.sort(values)[::-1][:count].tolist()

@@ -3,6 +3,35 @@
  * at once; all return 0, or 1 where there was no memory. Rows are float32, or float16 where is_half.
  */
 #include "vectors.h"
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#define CAN_ADVISE 1
+#else
+#define CAN_ADVISE 0
+#endif
+
+#define FEW 512   /* songs that are asked for at once: more are read in order anyway */
+#define APART 4   /* how far apart they then lie at least, in songs */
+#define PAGE 4096 /* the least that systems have; a larger page only begins earlier */
+
+/* Ask the system for the rows of scattered songs, all before the first is read: rows that are mapped
+ * from a file may lie on disk, and would be waited for one after another.
+ */
+INLINE void ask_for(const void *rows, int64_t row_bytes, const int64_t *offsets,
+                    const int64_t *owners, int64_t count)
+{
+#if CAN_ADVISE
+    int64_t reach = count ? owners[count - 1] - owners[0] : 0;
+    if (count > FEW || (reach >= 0 && reach < APART * count))
+        return;
+    for (int64_t i = 0; i < count; i++) {
+        uintptr_t from = (uintptr_t)rows + (uintptr_t)(offsets[owners[i]] * row_bytes);
+        uintptr_t to = (uintptr_t)rows + (uintptr_t)(offsets[owners[i] + 1] * row_bytes);
+        uintptr_t page = from / PAGE * PAGE;
+        posix_madvise((void *)page, to - page, POSIX_MADV_WILLNEED); /* refused: read as before */
+    }
+#endif
+}
 
 /* The eight numbers of a row from d on. */
 INLINE vec eight(const void *row, int64_t d, int is_half)
@@ -136,6 +165,7 @@ int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offse
 {
     int64_t stride = vecs_of(longest) * LANES;
     float *sim = malloc(stride * passages * sizeof *sim);
+    ask_for(rows, bytes_of(dim, is_half), offsets, owners, count);
     for (int64_t i = 0; sim && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
         const char *own = (const char *)rows + bytes_of(from * dim, is_half);

@@ -54,10 +54,15 @@ def songs_done(out: Path) -> int:
     return len(read_rows(out)) if (out / RUN).exists() else 0
 
 
+def _heed_ctrl_c() -> None:
+    """In the new process: where this one was started in the background, Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(songs: Path, out: Path, stop_at: int | None, how: int, every_s: float) -> list[float]:
     """Run the command, to the end or until it is stopped; returns memory in MB at intervals."""
     command = [sys.executable, "-m", "retrieval.embed", str(songs), str(out)]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_heed_ctrl_c)
     before, memory = songs_done(out), []
     shown = before
     start = time.monotonic()

@@ -117,6 +117,7 @@ def run(cfg: DictConfig) -> Path:
         labels,
         make(cfg.data.extras),
         texts=losses.reads_texts,
+        resident=cfg.data.resident,
     )
     module = LitCoLLAP(
         net,
@@ -127,6 +128,7 @@ def run(cfg: DictConfig) -> Path:
         cfg.seed,
         labels,
         cfg.tower_lr,
+        steps.resident,
     )
     print(f"parameters trained: {trained_parameters(net)}")
     print(f"training: {len(steps.songs)} songs, validation: {len(val)} songs, output: {out}")

@@ -19,6 +19,7 @@ from retrieval.data.batches import TrainBatch, TrainSteps
 from retrieval.data.cache import CachedSong
 from retrieval.data.labels import LabelSet
 from retrieval.data.order import StepSampler
+from retrieval.data.resident import ResidentClips
 from retrieval.evaluation import evaluate_scores, mean_recall
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP
@@ -42,6 +43,7 @@ class LitCoLLAP(L.LightningModule):
         labels: what the encoder learns to name; the layer that names it is not kept.
         tower_lr: factor on the learning rate of weights inside published towers, which need
             smaller steps than layers that start at random.
+        resident: takes the clips of batches that hold numbers of clips.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class LitCoLLAP(L.LightningModule):
         seed: int = 0,
         labels: LabelSet | None = None,
         tower_lr: float = 1.0,
+        resident: ResidentClips | None = None,
     ):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.tower_lr = tower_lr
         self.objective = Objective(net, losses, labels)
         self.val_songs = list(val_songs)
-        self.seed = seed
+        self.seed, self.resident = seed, resident
 
     @property
     def net(self) -> CoLLAP:
@@ -70,6 +73,17 @@ class LitCoLLAP(L.LightningModule):
     def forward(self, batch: TrainBatch) -> dict[str, Tensor]:
         """The losses of one step: ``total`` and its parts, scalars."""
         return self.objective(batch)
+
+    def on_fit_start(self) -> None:
+        """Clips that stay in memory move to the device that trains."""
+        if self.resident is not None:
+            self.resident.move(self.device)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Clips of the numbers in a training batch."""
+        if self.resident is not None and isinstance(batch, TrainBatch):
+            batch.songs.prepared = self.resident.take(batch.songs.prepared)
+        return batch
 
     def on_train_batch_start(self, batch: TrainBatch, index: int) -> None:
         """Draw dropout from the seed, the step and the process."""

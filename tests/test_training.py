@@ -173,6 +173,19 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, tower: 
     assert (tmp_path / "songs.faiss").exists()
 
 
+def test_clips_that_stay_in_memory_train_the_same_weights(tmp_path: Path, tower: Path) -> None:
+    write_songs(tmp_path, 9)
+    views = ("data.augment.span=0.3", "data.augment.shuffle=0.3")
+    train.run(smoke(tmp_path, tower, "a", *views))
+    train.run(smoke(tmp_path, tower, "b", *views, "data.resident=true", "data.workers=1"))
+    one, two = (
+        torch.load(tmp_path / run / "smoke" / "last.ckpt", weights_only=True) for run in "ab"
+    )
+    assert one["global_step"] == two["global_step"] == 4
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][name]), name
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not(tmp_path: Path, tower: Path) -> None:
     write_songs(tmp_path, 9)
@@ -257,7 +270,9 @@ def test_a_frozen_encoder_encodes_what_was_decoded_before(
     assert FeatureCache(tmp_path / "cache", frozen).folder != kept[0].path.parent
 
 
-@pytest.mark.parametrize("name", ["real", "facts", "whole", "heads", "default", "smoke"])
+@pytest.mark.parametrize(
+    "name", ["real", "facts", "whole", "heads", "contrasts", "default", "smoke"]
+)
 def test_every_experiment_composes(name: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", [f"experiment={name}", "data.manifest=x.jsonl"])

@@ -19,6 +19,7 @@ from retrieval.data.augment import Augment, SongView, draw_view
 from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import Caption
 from retrieval.data.order import Part, SongOrder
+from retrieval.data.resident import ResidentClips
 from retrieval.data.views import TextView, random_view
 from retrieval.errors import ConfigError
 from retrieval.model import CoLLAP, SongBatch, song_places
@@ -106,6 +107,8 @@ class TrainSteps(Dataset[TrainBatch]):
         labels: what is asked of clips.
         extras: captions to write and to tell apart.
         texts: False where no loss reads texts: each song's is then one empty passage.
+        resident: keep all clips in memory; ``songs.prepared`` of a batch is then their numbers,
+            for :attr:`resident` to take.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class TrainSteps(Dataset[TrainBatch]):
         labels: LabelSet | None = None,
         extras: Extras = Extras(),
         texts: bool = True,
+        resident: bool = False,
     ):
         self.order = SongOrder(parts, seed)
         self.songs = [song for part in parts for song in part.songs]
@@ -130,6 +134,7 @@ class TrainSteps(Dataset[TrainBatch]):
         self.net, self.train_clips, self.seed = net, train_clips, seed
         self.rank, self.world, self.augment = rank, world, augment
         self.labels, self.extras, self.texts = labels or LabelSet(()), extras, texts
+        self.resident = ResidentClips(self.songs) if resident else None
         self._split = cache(net.split)  # the same captions come again every round
 
     def __getitem__(self, step: int) -> TrainBatch:
@@ -147,8 +152,12 @@ class TrainSteps(Dataset[TrainBatch]):
         times = torch.from_numpy(song.times_s[position])
         text = _NO_TEXT if not self.texts else self._text(cached.song.tags, song, times, rng)
         clips = song.clips[position].tolist()
+        if self.resident is None:
+            prepared = cached.prepared(clips)
+        else:
+            prepared = self.resident.numbers(i, clips)
         return _Sample(
-            cached.song.id, cached.prepared(clips), cached.filled[clips], position,
+            cached.song.id, prepared, cached.filled[clips], position,
             song_places(times, song.duration_s), text, song,
             self.labels.target(cached.song, cached.times[clips]),
         )  # fmt: skip

@@ -134,6 +134,22 @@ def test_bounds_are_never_below_the_score(
             assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
 
 
+def test_texts_with_a_rest_that_cannot_be_said_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.codes._BEYOND", 20)
+    rng = np.random.default_rng(7)
+    texts = make_texts(rng, 60, 140, 6)
+    song, codes = make_song(rng, 5, 140), codes_for(texts, None)
+    owners, begin = [], 0
+    for part, coded in zip(texts.parts, codes, strict=True):
+        owners += np.searchsorted(texts.offsets, begin + coded.beyond, "right").tolist()
+        begin += len(part)
+    wanted = np.unique(owners) - 1
+    assert 0 < len(wanted) < 40
+    assert np.array_equal(np.flatnonzero(np.isinf(text_bounds(song, texts, codes))), wanted)
+    found = tight_text_bounds(song, texts, codes, 0.05, np.arange(60), -np.inf)
+    assert found is None or np.array_equal(np.flatnonzero(np.isinf(found[0])), wanted)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_fast_scores_are_near(loops: str, dtype: type) -> None:
     rng = np.random.default_rng(2)

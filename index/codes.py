@@ -1,10 +1,10 @@
 """Every clip or passage in 128 bytes, in three planes; what each leaves out is bounded (design 3).
 
-Embeddings lie in a narrow cone: after the mean is taken off, 23 principal directions hold about
-95 % of the variance. The first plane has a byte for each of them, and one for the size of the
+Embeddings lie in a narrow cone: after the mean is taken off, 23 principal directions hold nearly
+all of the variance. The first plane has a byte for each of them, and one for the size of the
 rest; it is read for every song. The second has the next 23 directions and the size of what is left
-then; it is read for the tenth of the songs that the first leaves open. The third has 79 more, for
-the few songs that are open still.
+then; it is read for the songs that the first leaves open. The third has 79 more, for the few songs
+that are open still.
 
 Where it is known what will ask, as clips ask for texts, the directions are those in which the rows
 differ most *for such queries*: texts vary in many ways that no song can tell apart.

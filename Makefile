@@ -45,7 +45,7 @@ bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.search
-	$(BIN)/python -m benchmarks.search_peers
+	$(BIN)/python -m benchmarks.search_peers --songs 100000
 	$(BIN)/python -m benchmarks.search_scale
 	$(BIN)/python -m benchmarks.embed
 	$(BIN)/python -m benchmarks.training_step

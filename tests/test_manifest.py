@@ -13,6 +13,7 @@ from retrieval.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from retrieval.data.readers.composers import read_freepd
 from retrieval.errors import ManifestError
 
 GOOD = {"id": "a", "audio": "a.mp3"}
@@ -85,3 +86,20 @@ def test_collections_are_converted(
     assert sum(bool(song.captions) for song in songs) > 0.75 * count
     assert {song.split for song in songs} == {"train", "val", "test"}
     assert sum(song.split == "test" for song in songs) == pytest.approx(count / 3, rel=0.15)
+
+
+def test_comments_about_rights_are_no_captions(tmp_path: Path) -> None:
+    rows = [
+        {"description": "Nice harp piece. Source: someone", "genre": "Folk"},
+        {"description": "CALMING,RELAXING", "genre": "Acoustic"},
+        {"description": "USUAN1100438 - incompetech.com", "genre": ""},
+    ]
+    common = {"audio": "a.mp3", "title": "Slow Harp", "artist": "x", "license": "CC0"}
+    lines = [json.dumps({"id": str(i), **common, **row}) for i, row in enumerate(rows)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    texts = [[c.text for c in song.captions] for song in read_freepd(tmp_path, tmp_path)]
+    assert texts == [
+        ["Nice harp piece.", "Folk music."],
+        ["Acoustic music; calming and relaxing in feel."],
+        ["Slow Harp"],
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from retrieval.data.readers.tables import read_json_lines
 
 # Words that listeners use for a tempo; the boundaries follow common metronome markings.
 _TEMPO_WORDS = ((76, "slow"), (108, "medium tempo"), (140, "fast"), (10_000, "very fast"))
+# Comments that speak of a file's origin and rights: nothing that one could hear.
+_ORIGIN = re.compile(
+    r"(source:|USUAN\d|(new music )?dedicated (to )?the public domain|available from|released to"
+    r"|made with midi files|produced by|cobbled together|if you use).*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def read_real(folder: Path, audio: Path) -> list[Song]:
@@ -45,20 +52,29 @@ def read_real(folder: Path, audio: Path) -> list[Song]:
 def read_freepd(folder: Path, audio: Path) -> list[Song]:
     """Public-domain recordings, some with a genre and a comment, which become captions.
 
+    Of the comments, what speaks of rights and origin is left out; some only list feels, in
+    capitals (``CALMING,RELAXING``). A song of which nothing is told has its title as caption.
+
     Raises:
         ManifestError: ``manifest.jsonl`` in the folder is not as expected.
     """
     songs = []
     for row in _rows(folder):
-        texts = [Caption(row["description"].strip())] if row["description"].strip() else []
-        if row["genre"].strip():
-            texts.append(Caption(f"{row['genre'].strip()} music.", kind="generated"))
+        comment = _ORIGIN.sub("", row["description"]).strip()
+        feel = [word.strip().lower() for word in comment.split(",")] if comment.isupper() else []
+        genre = row["genre"].strip()
+        facts = ([f"{genre} music"] if genre else []) + ([f"{join(feel)} in feel"] if feel else [])
+        texts = [Caption(comment)] if comment and not feel else []
+        if facts:
+            texts.append(Caption("; ".join(facts) + ".", kind="generated"))
+        # Titles such as "Hip Hop Thick Beat" say more than nothing.
+        texts = texts or [Caption(row["title"], kind="generated")]
         songs.append(
             Song(
                 id=row["id"],
                 audio=(audio / row["audio"]).resolve(),
                 captions=tuple(texts),
-                tags=(row["genre"].lower(),) if row["genre"].strip() else (),
+                tags=tuple(tag for tag in (genre.lower(), *feel) if tag),
                 licence=row["license"],
                 title=row["title"],
                 meta={"genre": row["genre"], "artist": row["artist"]},

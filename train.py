@@ -129,6 +129,7 @@ def run(cfg: DictConfig) -> Path:
         labels,
         cfg.tower_lr,
         steps.resident,
+        cfg.mix,
     )
     print(f"parameters trained: {trained_parameters(net)}")
     print(f"training: {len(steps.songs)} songs, validation: {len(val)} songs, output: {out}")

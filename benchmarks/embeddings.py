@@ -22,8 +22,9 @@ import argparse
 import csv
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,9 @@ def at_places(trajectory: np.ndarray, clips: int) -> np.ndarray:
     return trajectory[low] * (1 - part) + trajectory[high] * part
 
 
-def fit(songs: Sequence[np.ndarray], texts: dict[str, list[np.ndarray]], tau: float) -> dict:
+def fit(
+    songs: Sequence[np.ndarray], texts: dict[str, list[np.ndarray]], tau: float
+) -> dict[str, Any]:
     """The model's numbers from clips ``[clips, dim]`` of songs and passages of texts, by kind."""
     songs = [song.astype(np.float64) for song in songs if len(song) > _LAGS]
     pooled: list[list[np.ndarray]] = [[] for _ in range(_KNOTS)]
@@ -124,7 +127,7 @@ def fit(songs: Sequence[np.ndarray], texts: dict[str, list[np.ndarray]], tau: fl
     course = _fit_course(inner)
     kept, of_mean = np.mean([_shrinkage(len(r), course) for r in rest], axis=0)
     within = np.cov(np.concatenate(inner).T) / kept
-    found = {
+    found: dict[str, Any] = {
         "tau": np.float32(tau),
         "trajectory": trajectory,
         "between": _factor(np.cov(means.T) - of_mean * within),
@@ -187,7 +190,8 @@ def _fit_course(inner: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return min(itertools.product(_DRIFTS, _STAYS, _SHARES), key=error)
 
 
-def _texts(captions: Path, embed) -> dict[str, list[np.ndarray]]:  # type: ignore[no-untyped-def]
+def read_texts(captions: Path, embed: Callable[[str], Any]) -> dict[str, list[np.ndarray]]:
+    """Passages of 800 people's captions and of 300 long ones, by kind."""
     from retrieval.data.corpus.captions.make import make_texts
     from retrieval.data.corpus.compose.plan import make_plan
     from retrieval.data.corpus.compose.write import compose
@@ -203,7 +207,8 @@ def _texts(captions: Path, embed) -> dict[str, list[np.ndarray]]:  # type: ignor
     return {kind: [embed(text).passage_emb for text in some] for kind, some in chosen.items()}
 
 
-def _songs(folders: Iterable[Path], embed) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
+def read_songs(folders: Iterable[Path], embed: Callable[[Path], Any]) -> list[np.ndarray]:
+    """Clips of every song in the folders."""
     from retrieval.data.scan import find_songs
     from retrieval.errors import AudioError
 
@@ -226,8 +231,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE)
     args = parser.parse_args()
     model = load_model()
-    songs = _songs(args.audio, model.embed_song)
-    found = fit(songs, _texts(args.captions, model.embed_text), model.tau)
+    songs = read_songs(args.audio, model.embed_song)
+    found = fit(songs, read_texts(args.captions, model.embed_text), model.tau)
     np.savez_compressed(args.out, **found)
     print(f"{len(songs)} songs, {sum(map(len, songs))} clips; course {found['course']}")
     drawn = EmbeddingModel(args.out)

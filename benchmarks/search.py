@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.embeddings import EmbeddingModel
+from benchmarks.embeddings import FILE, EmbeddingModel
 from benchmarks.machine import print_machine
 from index.bounds import Passages
 from index.codes import Codes, make_codes
@@ -225,10 +226,12 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=100_000)
     parser.add_argument("--clips", type=int, default=30, help="clips of a song (30)")
     parser.add_argument("--queries", type=int, default=1000, help="for the comparison (1000)")
+    told = "what vectors are drawn from, by benchmarks.embeddings or benchmarks.clap_shape"
+    parser.add_argument("--embeddings", type=Path, default=FILE, help=told)
     args = parser.parse_args()
     print_machine("numpy", "torch")
     print("compiled loops" if compiled() else "loops were not compiled: NumPy does their work")
-    model = EmbeddingModel()
+    model = EmbeddingModel(args.embeddings)
     songs = model.songs(np.random.default_rng(0), args.songs, args.clips)
     table = as_table(songs)
     print(f"{args.songs} songs x {args.clips} clips x {model.dim}, tau {model.tau:.4f}, k = {K}")

@@ -20,6 +20,7 @@ from retrieval.losses import (
     label_loss,
     same_pairs,
 )
+from retrieval.mixing import mix_clips
 from retrieval.model import CoLLAP, SongState, TextState
 
 
@@ -61,10 +62,26 @@ class Objective(nn.Module):
         net: the model.
         weights: of the losses.
         labels: what the encoder learns to name; the layer that names it is not kept.
+        mix: share of a step's clips that are blended with others, where only labels count.
+
+    Raises:
+        ConfigError: ``mix`` is not 0 to 0.5, or above 0 where texts are read.
     """
 
-    def __init__(self, net: CoLLAP, weights: LossWeights, labels: LabelSet | None = None):
+    def __init__(
+        self,
+        net: CoLLAP,
+        weights: LossWeights,
+        labels: LabelSet | None = None,
+        mix: float = 0.0,
+    ):
         super().__init__()
+        if not 0 <= mix <= 0.5 or (mix and weights.reads_texts):
+            raise ConfigError(
+                f"mix: got {mix}, expected 0 to 0.5, and 0 where any loss but labels counts, since "
+                "no text fits two songs at once"
+            )
+        self.mix = mix
         self.weights = weights
         self.labels = labels if labels is not None and weights.labels else LabelSet(())
         self.name_labels = nn.Linear(net.config.dim, len(self.labels)) if len(self.labels) else None
@@ -74,14 +91,19 @@ class Objective(nn.Module):
         """``total`` and its parts, scalars."""
         heard = batch.songs
         song = heard.clip_mask.nonzero()[:, 0]
-        vectors = self.net.encode_clips(*self.net.audio.vary(heard.prepared, heard.filled, song))
+        prepared, named_target = heard.prepared, batch.labels
+        if self.mix and self.training:
+            prepared, named_target = mix_clips(
+                self.net.audio, prepared, named_target, self.labels, self.mix
+            )
+        vectors = self.net.encode_clips(*self.net.audio.vary(prepared, heard.filled, song))
         parts: dict[str, Tensor] = {}
         if self.weights.reads_texts:
             parts |= self._of_texts(batch, vectors)
         if self.name_labels is not None:
             with torch.autocast(vectors.device.type, enabled=False):
                 named = self.name_labels(vectors.float())
-                parts["labels"] = label_loss(named, batch.labels, self.labels)
+                parts["labels"] = label_loss(named, named_target, self.labels)
         if not parts:
             raise ConfigError("losses: only labels count, but no training song has any")
         weights = asdict(self.weights)

@@ -44,6 +44,7 @@ class LitCoLLAP(L.LightningModule):
         tower_lr: factor on the learning rate of weights inside published towers, which need
             smaller steps than layers that start at random.
         resident: takes the clips of batches that hold numbers of clips.
+        mix: share of a step's clips that are blended with others, where only labels count.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class LitCoLLAP(L.LightningModule):
         labels: LabelSet | None = None,
         tower_lr: float = 1.0,
         resident: ResidentClips | None = None,
+        mix: float = 0.0,
     ):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.tower_lr = tower_lr
-        self.objective = Objective(net, losses, labels)
+        self.objective = Objective(net, losses, labels, mix)
         self.val_songs = list(val_songs)
         self.seed, self.resident = seed, resident
 

@@ -18,8 +18,10 @@ from retrieval.data.labels import LabelKind, LabelSet
 from retrieval.data.manifest import Caption, Label, Negative, Song, read_manifest, write_manifest
 from retrieval.data.order import Part, SongOrder, share_out
 from retrieval.data.text_cache import training_passages, warm_texts
+from retrieval.encoders.mel import MelConfig, MelEncoder
 from retrieval.errors import ConfigError, ManifestError
 from retrieval.losses import contrast_loss, label_loss
+from retrieval.mixing import mix_clips
 from retrieval.objective import LossWeights, Objective
 
 
@@ -174,6 +176,46 @@ def test_facts_alone_are_learned_without_texts(
         Objective(net, LossWeights(0, 0, 0, 0, 1.0))(batch)
     with pytest.raises(ConfigError, match="at least one"):
         LossWeights(0, 0, 0, 0, 0)
+
+
+def test_two_songs_at_once_have_the_instruments_of_both() -> None:
+    torch.manual_seed(0)
+    encoder = MelEncoder(MelConfig(widths=(8, 8, 8, 8), context_layers=1))
+    clips = torch.randn(5, 8, 6).half()
+    target = torch.tensor(
+        [[1.0, 0, 1, 0], [0, 0, 1, 0], [0, 0.5, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]]
+    )
+    mixed, asked = mix_clips(encoder, clips, target, LABELS, 0.4)
+    assert asked[0, :2].tolist() == [1, 0.5]
+    assert asked[1, :2].tolist() == [1, 0]
+    assert asked[:2, 2:].isnan().all()
+    assert torch.equal(mixed[2:], clips[2:])
+    assert torch.equal(asked[2:], target[2:])
+    for row in range(2):  # powers add up, at one level for the whole clip
+        power = 10 ** (2 * mixed[row].float()) - 10 ** (2 * clips[row].float())
+        level_db = 10 * (power.log10() - 2 * clips[row + 2].float())
+        assert float(level_db.median().abs()) < 8
+        assert float((level_db - level_db.median()).abs().median()) < 0.1
+
+
+def test_clips_are_mixed_for_labels_alone(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    with pytest.raises(ConfigError, match="no text fits two songs"):
+        Objective(net, LossWeights(), LABELS, mix=0.25)
+    with pytest.raises(ConfigError, match=r"0 to 0\.5"):
+        Objective(net, LossWeights(0, 0, 0, 0, 1.0), LABELS, mix=0.6)
+    cache = FeatureCache(tmp_path / "cache", net)
+    songs = [
+        cache.get(replace(s, labels=(Label("key", "C", 0, 3),)))
+        for s in read_manifest(write_songs(tmp_path, 4))
+    ]
+    batch = TrainSteps([Part(songs, 4)], net, 1, 0, labels=LABELS, extras=Extras(0, 0, 2, 0.0))[0]
+    net.audio.vary = lambda prepared, filled, song: (prepared, filled)
+    objective = Objective(net, LossWeights(0, 0, 0, 0, 1.0), LABELS, mix=0.5).eval()
+    heard, alone = batch.songs.prepared.clone(), objective(batch)["labels"].item()
+    assert objective(batch)["labels"].item() == alone
+    assert objective.train()(batch)["labels"].item() != alone
+    assert torch.equal(batch.songs.prepared, heard)
 
 
 def test_tags_become_texts(tmp_path: Path, tower: Path) -> None:

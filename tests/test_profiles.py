@@ -123,20 +123,5 @@ def test_profiles_are_part_of_a_frozen_encoder_s_identity() -> None:
     assert plain.identity() != encoder.identity()
 
 
-def test_a_frozen_encoder_leaves_out_the_profiles_of_some_songs() -> None:
-    torch.manual_seed(0)
-    settings = {"widths": (8, 8, 8, 8), "context_layers": 1, "d_audio": 32, "frozen": True}
-    encoder = MelEncoder(MelConfig(**settings, profiles=True))
-    prepared, filled = torch.randn(80, 5, 32 + WIDTH), torch.ones(80)
-    varied, same = encoder.vary(prepared, filled, torch.arange(40).repeat_interleave(2))
-    assert torch.equal(varied[..., :32], prepared[..., :32])
-    assert torch.equal(same, filled)
-    left_out = (varied[..., 32:] == 0).all(dim=2).all(dim=1)
-    assert torch.equal(varied[~left_out], prepared[~left_out])
-    by_song = left_out.reshape(40, 2)
-    assert torch.equal(by_song[:, 0], by_song[:, 1])
-    assert 10 < int(by_song[:, 0].sum()) < 30
-
-
 def test_the_lowest_band_is_a_c() -> None:
     assert LOWEST_PITCH % 12 == 0

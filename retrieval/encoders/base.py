@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from retrieval.errors import ConfigError
+
 
 class AudioEncoder(nn.Module, ABC):
     """Clip waveform -> frames, in two steps so that the first can be cached.
@@ -64,6 +66,19 @@ class AudioEncoder(nn.Module, ABC):
             Prepared clips and how much of each is sound; drawn from torch's generators.
         """
         return prepared, filled
+
+    def blend(self, prepared: Tensor, others: Tensor, level_db: Tensor) -> Tensor:
+        """Prepared clips with others sounding at the same time, for training.
+
+        Args:
+            prepared: ``[n, ...]``.
+            others: ``[n, ...]``.
+            level_db: ``[n]``, how much louder than it is each of ``others`` sounds.
+
+        Raises:
+            ConfigError: the encoder cannot.
+        """
+        raise ConfigError(f"mix: {type(self).__name__} cannot blend clips, expected 0")
 
     @property
     def d_encoded(self) -> int:

@@ -180,19 +180,19 @@ class MelEncoder(AudioEncoder):
         return self.spectrum(clips)
 
     def vary(self, prepared: Tensor, filled: Tensor, song: Tensor) -> tuple[Tensor, Tensor]:
-        """A random stretch of each clip, as another recording might have it.
-
-        Where frames are kept, the profiles of every other song are left out instead: with few songs
-        each is known by its tempo and key, and nothing else about it would be learned.
-        """
-        if not self.frozen:
-            prepared, filled = take_stretch(prepared, filled, self.config.crop)
-            return degrade(prepared, song, self.config.n_mels), filled
-        if self.profiles is None:
+        """A random stretch of each clip, as another recording might have it; not of kept frames."""
+        if self.frozen:
             return prepared, filled
-        kept = (torch.rand(int(song[-1]) + 1, device=song.device) < 0.5)[song]
-        frames, profiles = prepared.split([self.config.d_audio, PROFILE_WIDTH], dim=-1)
-        return torch.cat([frames, profiles * kept[:, None, None]], dim=-1), filled
+        prepared, filled = take_stretch(prepared, filled, self.config.crop)
+        return degrade(prepared, song, self.config.n_mels), filled
+
+    def blend(self, prepared: Tensor, others: Tensor, level_db: Tensor) -> Tensor:
+        """Powers add up, as those of independent sounds do; rows are log10 of amplitudes."""
+        if self.frozen:
+            return super().blend(prepared, others, level_db)
+        louder = others.float() + (level_db / 20)[:, None, None]
+        power = 10 ** (2 * prepared.float()) + 10 ** (2 * louder)
+        return (torch.log10(power) / 2).to(prepared.dtype)
 
     def encode(self, features: Tensor) -> Tensor:
         """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""

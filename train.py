@@ -128,6 +128,7 @@ def run(cfg: DictConfig) -> Path:
         cfg.seed,
         labels,
         cfg.tower_lr,
+        cfg.scale_lr,
         steps.resident,
         cfg.mix,
     )

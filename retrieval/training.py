@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class LitCoLLAP(L.LightningModule):
         labels: what the encoder learns to name; the layer that names it is not kept.
         tower_lr: factor on the learning rate of weights inside published towers, which need
             smaller steps than layers that start at random.
+        scale_lr: factor on the learning rate of tau and of the logit scale: two logarithms that
+            move by no more than the learning rate a step, and may have far to go.
         resident: takes the clips of batches that hold numbers of clips.
         mix: share of a step's clips that are blended with others, where only labels count.
     """
@@ -57,12 +60,13 @@ class LitCoLLAP(L.LightningModule):
         seed: int = 0,
         labels: LabelSet | None = None,
         tower_lr: float = 1.0,
+        scale_lr: float = 1.0,
         resident: ResidentClips | None = None,
         mix: float = 0.0,
     ):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.tower_lr = tower_lr
+        self.tower_lr, self.scale_lr = tower_lr, scale_lr
         self.objective = Objective(net, losses, labels, mix)
         self.val_songs = list(val_songs)
         self.seed, self.resident = seed, resident
@@ -117,20 +121,22 @@ class LitCoLLAP(L.LightningModule):
         self.log("val/mrr", mrr)
 
     def configure_optimizers(self) -> Any:
-        """Weight decay on matrices only, as usual for transformers."""
-        # Group 0 and 1: all but the towers' where those have a rate of their own; 2 and 3: theirs.
-        groups: list[list[torch.nn.Parameter]] = [[], [], [], []]
+        """Weight decay on matrices only, as usual for transformers; up to three learning rates."""
         towers = self.net.tower_parameters() if self.tower_lr != 1 else set()
+        scales = {self.net.log_tau, self.net.log_scale}
+        groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = defaultdict(list)
         for p in self.parameters():
             if p.requires_grad:
-                groups[2 * (p in towers) + (p.ndim < 2)].append(p)
-        decay: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.0})
-        numbered = [(i, params) for i, params in enumerate(groups) if params or i < 2]
+                factor = self.scale_lr if p in scales else self.tower_lr if p in towers else 1.0
+                groups[factor, p.ndim < 2].append(p)
         optimizer = self.make_optimizer(
-            [{"params": params, **decay[i % 2]} for i, params in numbered]
+            [
+                {"params": params, **({"weight_decay": 0.0} if small else {})}
+                for (_, small), params in groups.items()
+            ]
         )
-        for group, (i, _) in zip(optimizer.param_groups, numbered, strict=True):
-            group["lr"] *= self.tower_lr if i >= 2 else 1.0
+        for group, (factor, _) in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] *= factor
         schedule = self.make_scheduler(optimizer)
         return {
             "optimizer": optimizer,

@@ -284,12 +284,14 @@ def test_one_step_of_training_reaches_what_is_tuned_and_nothing_else(
     module = LitCoLLAP(
         net, lambda groups: torch.optim.AdamW(groups, lr=0.1, weight_decay=0.5),
         lambda o: torch.optim.lr_scheduler.ConstantLR(o), LossWeights(), [], tower_lr=0.01,
+        scale_lr=3.0,
     )  # fmt: skip
     module.train()
     chosen = module.configure_optimizers()["optimizer"]
     rates = {id(p): group["initial_lr"] for group in chosen.param_groups for p in group["params"]}
     for name, p in net.named_parameters():
         wanted = 0.001 if name.startswith("text.tower.") else 0.1
+        wanted = 0.3 if name in ("log_tau", "log_scale") else wanted
         assert rates.get(id(p)) == (pytest.approx(wanted) if p.requires_grad else None), name
     before = {name: value.clone() for name, value in net.state_dict().items()}
     module(batch)["total"].backward()

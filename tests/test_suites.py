@@ -15,7 +15,7 @@ import train
 from retrieval.audio import load_audio
 from retrieval.checkpoint import save_checkpoint
 from retrieval.data.cache import CachedSong, FeatureCache
-from retrieval.data.manifest import Caption, Negative, Section, read_manifest, write_manifest
+from retrieval.data.manifest import TWIN, Caption, Negative, Section, read_manifest, write_manifest
 from retrieval.errors import ConfigError, ManifestError
 from retrieval.evaluation import Pool, evaluate_pools, evaluate_scores, share
 from retrieval.fusion import peak_span
@@ -25,6 +25,7 @@ from retrieval.suites import SUITES, Settings, Task
 from retrieval.suites.common import clusters, relevance_of, spread, texts_of
 from retrieval.suites.length import first_words
 from retrieval.suites.moments import inside, overlap, pure_passages
+from retrieval.suites.order import _twins
 from retrieval.suites.robustness import CHANGES, changed_clips, low_passed
 
 CONF = str(Path(train.__file__).parent / "conf")
@@ -148,16 +149,37 @@ def test_the_right_order_wins_where_the_model_hears_it(
     embed = task.model.embed_text
     monkeypatch.setattr(task.model, "embed_text", lambda t: asked.append(t) or embed(t))
 
+    owners = []
+
     def own(texts: object, owner: list[int], *rest: object) -> np.ndarray:
+        owners.append(owner)
         return np.array([1.0, 0.0] * (len(owner) // 2), np.float32)
 
     monkeypatch.setattr("retrieval.suites.order.score_own", own)
     figures = SUITES["order"]([task], Settings("long", bootstrap=0)).figures
     assert figures["attention"]["swap"]["value"] == 1
+    assert owners[0] == owners[1] == owners[2]
+    assert all(a != b for a, b in zip(owners[0], owners[3], strict=True))  # beside another song
     monkeypatch.setattr("retrieval.suites.order.score_own", lambda t, o, *r: np.zeros(len(o)))
     figures = SUITES["order"]([task], Settings("long", bootstrap=0)).figures
     assert figures["attention"]["swap"]["value"] == figures["mean"]["others"]["value"] == 0.5
     assert set(asked) <= truth | {FALSE.text, SWAPPED.text}
+
+
+def test_a_liking_for_a_text_chooses_between_twins_by_chance(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *others = task.songs
+    twin = replace(second, song=replace(second.song, id=first.song.id + TWIN))
+    task = Task(task.model, [*others, twin, first])
+    assert _twins(task.songs, "long")[0][0] == (first, twin)
+    monkeypatch.setattr("retrieval.suites.order.embed_texts", lambda model, texts, _: texts)
+    monkeypatch.setattr(
+        "retrieval.suites.order.score_own",
+        lambda texts, *rest: np.array([sum(map(ord, text)) for text in texts], np.float32),
+    )
+    figures = SUITES["order"]([task], Settings("long", bootstrap=0)).figures
+    assert figures["attention"]["twin"]["value"] == 0.5
 
 
 def test_without_places_the_order_of_clips_says_nothing(task: Task) -> None:

@@ -17,6 +17,8 @@ KINDS = ("human", "generated")
 SPLITS = ("train", "val", "test")
 #: What a caption is for; empty where nobody said.
 FORMS = ("", "short", "long", "timed", "query")
+#: Ending of the id of a song that a corpus has twice: here with its sections in another order.
+TWIN = "-reordered"
 _FIELDS = {"id", "audio", "captions", "tags", "split", "licence", "title", "meta", "labels"}
 # A line holds a song's texts, not its audio; a longer one is not a manifest.
 _MAX_LINE_BYTES = 1 << 20

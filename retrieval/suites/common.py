@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from retrieval.report import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_T = TypeVar("_T")
 
 #: Which captions are texts: of a kind, of a form, all, or all of a song joined into one text.
 CAPTIONS = ("all", "joined", *KINDS, *FORMS[1:])
@@ -119,8 +121,8 @@ def ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return ranked_gains(scores, relevant.astype(np.int64)).argmax(axis=1) + 1
 
 
-def spread(songs: Sequence[CachedSong], most: int | None) -> list[CachedSong]:
-    """At most so many of the songs, evenly spread over their order."""
+def spread(songs: Sequence[_T], most: int | None) -> list[_T]:
+    """At most so many of the songs, or of whatever it is, evenly spread over their order."""
     if most is None or len(songs) <= most:
         return list(songs)
     return [songs[i] for i in np.linspace(0, len(songs) - 1, most).round().astype(int)]

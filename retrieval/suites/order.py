@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from retrieval.data.cache import CachedSong
+from retrieval.data.manifest import TWIN
 from retrieval.errors import ManifestError
 from retrieval.evaluation import share
 from retrieval.inference import LongplayModel
@@ -16,46 +18,91 @@ from retrieval.scoring import embed_texts, encode_songs, score_own
 from retrieval.suites.common import Outcome, Settings, Table, Task, percent, spread, texts_of
 
 #: Changes of the order alone; the others change one fact.
-ORDER = ("swap",)
+ORDER = ("swap", "twin")
 _ROWS = {
     "attention": "attention by passage (ours)",
     "unplaced": "ours, clips without their places",
     "mean": "mean of clips",
+    "other": "ours, beside another song",
 }
 
 
 def measure_order(tasks: Sequence[Task], settings: Settings) -> Outcome:
-    """How often the true caption scores higher, by what was changed; equal scores count half."""
+    """How often the true caption scores higher, by what was changed; equal scores count half.
+
+    Beside another song nothing can be heard of the difference: what is then above one half is told
+    by the false captions themselves, such as an introduction in the middle.
+    """
     wins: dict[str, list[np.ndarray]] = {row: [] for row in _ROWS}
     changes: list[str] = []
     owners: list[int] = []
     for task in tasks:
-        songs = spread(task.songs, settings.songs)
-        told = [
-            (t.caption, negative, t.song)
-            for t in texts_of(songs, settings.captions)
-            for negative in t.caption.negatives
-        ]
-        if not told:
-            raise ManifestError(
-                f"captions={settings.captions}: none has negatives, so nothing to choose"
-            )
+        songs, told = _choices(task, settings)
         texts = embed_texts(
-            task.model, [t for c, n, _ in told for t in (c.text, n.text)], settings.on_song
+            task.model, [t for c in told for t in (c.true, c.false)], settings.on_song
         )
-        own = [j for _, _, j in told for _ in range(2)]
+        own = [c.song for c in told for _ in range(2)]
         clips = list(encode_songs(task.model, songs, settings.on_song))
         unplaced = [_without_places(task.model, song) for song in songs]
-        for row, pooling, heard in (
-            ("attention", "attention", clips),
-            ("unplaced", "attention", unplaced),
-            ("mean", "mean", clips),
+        other = [
+            (j + len(songs) // 2) % len(songs) for j in own
+        ]  # no neighbour, which may be a twin
+        for row, pooling, whose, heard in (
+            ("attention", "attention", own, clips),
+            ("unplaced", "attention", own, unplaced),
+            ("mean", "mean", own, clips),
+            ("other", "attention", other, clips),
         ):
-            scores = score_own(texts, own, heard, task.model.tau, pooling).reshape(-1, 2)
+            scores = score_own(texts, whose, heard, task.model.tau, pooling).reshape(-1, 2)
             wins[row].append(np.sign(scores[:, 0] - scores[:, 1]) / 2 + 0.5)
-        changes += [negative.change for _, negative, _ in told]
-        owners += [1_000_000 * tasks.index(task) + j for _, _, j in told]
+        changes += [c.change for c in told]
+        owners += [1_000_000 * tasks.index(task) + c.song for c in told]
     return _outcome(wins, np.array(changes), np.array(owners), settings)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Two texts, of which the first is true of the song of that number."""
+
+    true: str
+    false: str
+    song: int
+    change: str
+
+
+def _choices(task: Task, settings: Settings) -> tuple[list[CachedSong], list[_Choice]]:
+    songs = spread(task.songs, settings.songs)
+    told = [
+        _Choice(t.caption.text, negative.text, t.song, negative.change)
+        for t in texts_of(songs, settings.captions)
+        for negative in t.caption.negatives
+    ]
+    if not told:
+        raise ManifestError(
+            f"captions={settings.captions}: none has negatives, so nothing to choose"
+        )
+    most = None if settings.songs is None else settings.songs // 2
+    for pair, texts in spread(_twins(task.songs, settings.captions), most):
+        told.append(_Choice(*texts, len(songs), "twin"))
+        told.append(_Choice(*texts[::-1], len(songs) + 1, "twin"))
+        songs = [*songs, *pair]
+    return songs, told
+
+
+_Twins = tuple[tuple[CachedSong, CachedSong], tuple[str, str]]
+
+
+def _twins(songs: Sequence[CachedSong], captions: str) -> list[_Twins]:
+    """Songs that a corpus has twice, with their sections in another order, and a text of each."""
+    text: dict[str, str] = {}
+    for t in texts_of(songs, captions):
+        text.setdefault(songs[t.song].song.id, t.caption.text)
+    by_id = {song.song.id: song for song in songs if song.song.id in text}
+    return [
+        ((by_id[name], by_id[name + TWIN]), (text[name], text[name + TWIN]))
+        for name in by_id
+        if name + TWIN in by_id
+    ]
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from retrieval.data.corpus.facts import read_facts
 from retrieval.data.corpus.labels import make_labels
 from retrieval.data.corpus.piece import Piece
 from retrieval.data.corpus.render.song import Rendering, render_piece
-from retrieval.data.manifest import Label
+from retrieval.data.manifest import TWIN, Label
 from retrieval.errors import ConfigError
 
 Meta = dict[str, str | int | float | bool | None]
@@ -115,7 +115,7 @@ class ComposeSource:
             group = f"composed-{seed + i}"
             entries.append(Entry(group, group, number=seed + i))
             if (i + 1) * self.twins // 1 > i * self.twins // 1:
-                entries.append(Entry(f"{group}-reordered", group, number=seed + i))
+                entries.append(Entry(f"{group}{TWIN}", group, number=seed + i))
         return entries
 
     def make(self, entry: Entry, audio: Path, seed: int) -> Made:

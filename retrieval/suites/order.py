@@ -44,9 +44,8 @@ def measure_order(tasks: Sequence[Task], settings: Settings) -> Outcome:
         own = [c.song for c in told for _ in range(2)]
         clips = list(encode_songs(task.model, songs, settings.on_song))
         unplaced = [_without_places(task.model, song) for song in songs]
-        other = [
-            (j + len(songs) // 2) % len(songs) for j in own
-        ]  # no neighbour, which may be a twin
+        # No neighbour, which may be a twin.
+        other = [(j + len(songs) // 2) % len(songs) for j in own]
         for row, pooling, whose, heard in (
             ("attention", "attention", own, clips),
             ("unplaced", "attention", own, unplaced),

@@ -25,7 +25,7 @@ from benchmarks.embeddings import EmbeddingModel, fit, read_songs, read_texts
 from retrieval.audio import load_audio, split_clips
 from retrieval.text import split_sentences
 
-_TAU = 0.07  # where training begins (design, section 2)
+_TAU = 0.07  # of CLIP at the start (arXiv 2103.00020, 2.5); CLAP scores no songs by attention
 _VOCABULARY = 50_265  # of RoBERTa
 _TOGETHER = 8  # clips
 _MOST_WORDS = 60  # of a passage; CLAP's own limit is 77 tokens

@@ -118,6 +118,7 @@ def run(cfg: DictConfig) -> Path:
         make(cfg.data.extras),
         texts=losses.reads_texts,
         resident=cfg.data.resident,
+        alike=cfg.data.alike,
     )
     module = LitCoLLAP(
         net,

@@ -39,22 +39,34 @@ class JointBatch:
     target: Tensor
 
 
-def info_nce(scores: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+def info_nce(
+    scores: Tensor, logit_scale: Tensor, same: Tensor, passage_weight: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE (CLIP, arXiv 2103.00020, figure 3) with duplicates masked.
+
+    Among the songs of one text, the logits of a long text are larger: its score is a mean over
+    passages, so one song is above another by less than with a short query, in proportion to the
+    root of the sum of squared weights if passages err independently.
 
     Args:
         scores: ``[n, n]``, text i with song j; the diagonal holds the pairs.
         logit_scale: scalar.
         same: bool ``[n, n]``, True where text i also fits song j, so that it is no negative.
+        passage_weight: ``[n, passages]`` of the texts, rows sum to 1; None takes all for short.
 
     Returns:
         Scalar, the mean of both directions.
     """
-    logits = logit_scale * scores
     off_pair = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-    logits = logits.masked_fill(off_pair, torch.finfo(logits.dtype).min)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    among_texts = among_songs = logit_scale * scores
+    if passage_weight is not None:
+        among_songs = among_songs * passage_weight.detach().square().sum(1, keepdim=True).rsqrt()
+    target = torch.arange(len(scores), device=scores.device)
+    least = torch.finfo(scores.dtype).min
+    return (
+        F.cross_entropy(among_songs.masked_fill(off_pair, least), target)
+        + F.cross_entropy(among_texts.masked_fill(off_pair, least).T, target)
+    ) / 2
 
 
 def same_pairs(song_key: Tensor, text_key: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class LossWeights:
         caption: cross-entropy of the generator head.
         contrast: the true caption against the same with one fact made false.
         labels: naming what is heard in each clip.
+        order: a song in two orders of its sections and their captions, each against the other.
     """
 
     contrastive: float = 1.0
@@ -41,6 +42,7 @@ class LossWeights:
     caption: float = 0.2
     contrast: float = 0.5
     labels: float = 0.5
+    order: float = 0.0
 
     def __post_init__(self) -> None:
         if not any(asdict(self).values()):
@@ -56,7 +58,7 @@ class Objective(nn.Module):
     """A model and all its losses.
 
     Over several processes the contrastive and alignment losses are those of the joint batch; the
-    contrasts and labels are each process's own, averaged.
+    contrasts, orders and labels are each process's own, averaged.
 
     Args:
         net: the model.
@@ -114,7 +116,8 @@ class Objective(nn.Module):
         """All losses that texts take part in."""
         heard = batch.songs
         songs = self.net.contextualise(vectors, heard.clip_mask, heard.position, heard.place)
-        texts = self.net.encode_texts([*batch.texts, *batch.contrast_texts])
+        told = [*batch.texts, *batch.contrast_texts, *batch.arranged.texts]
+        texts = self.net.encode_texts(told)
         parts: dict[str, Tensor] = {}
         if self.weights.caption and batch.caption_ids is not None:
             parts["caption"] = self._caption(batch, songs)
@@ -125,6 +128,9 @@ class Objective(nn.Module):
             if self.weights.contrast and len(batch.contrast_song):
                 shuffled = self._shuffled(vectors, batch).float()
                 parts["contrast"] = self._contrast(batch, songs, shuffled, texts)
+            if self.weights.order and batch.arranged.texts:
+                first = len(batch.texts) + len(batch.contrast_texts)
+                parts["order"] = self._order(batch, vectors, texts.part(slice(first, None)))
         return parts
 
     def _scores(self, batch: TrainBatch, songs: SongState, texts: TextState) -> dict[str, Tensor]:
@@ -135,7 +141,9 @@ class Objective(nn.Module):
         same = same_pairs(joint.song_key, joint.text_key)
         parts = {}
         if self.weights.contrastive:
-            parts["contrastive"] = info_nce(scores, self.net.logit_scale, same)
+            parts["contrastive"] = info_nce(
+                scores, self.net.logit_scale, same, joint.texts.passage_weight
+            )
         if self.weights.alignment:
             parts["alignment"] = alignment_loss(
                 joint.texts, joint.songs, joint.target, self.net.tau
@@ -147,7 +155,8 @@ class Objective(nn.Module):
     ) -> Tensor:
         """The true caption and its song, against false captions and against the song shuffled."""
         versions = batch.contrast_mask.shape[1]
-        told = texts.part(slice(len(batch.texts), None))
+        first = len(batch.texts)
+        told = texts.part(slice(first, first + len(batch.contrast_texts)))
         scores = self.net.score(told, songs)
         own = batch.contrast_song.repeat_interleave(versions)
         scores = scores[torch.arange(len(own), device=own.device), own].reshape(-1, versions)
@@ -167,6 +176,24 @@ class Objective(nn.Module):
         counts = heard.clip_mask.sum(dim=1).tolist()
         rows = [part[_other_order(len(part))] for part in vectors.split(counts)]
         return self.net.contextualise(torch.cat(rows), heard.clip_mask, heard.position, heard.place)
+
+    def _order(self, batch: TrainBatch, vectors: Tensor, texts: TextState) -> Tensor:
+        """Two by two, captions by songs: neither an odd caption nor an odd song is of any help."""
+        arranged = batch.arranged
+        packed = vectors[arranged.clips[arranged.mask]]
+        songs = self.net.contextualise(
+            packed, arranged.mask, arranged.position, arranged.place
+        ).float()
+        scores = self.net.score(texts, songs)
+        pairs = torch.arange(len(scores), device=scores.device)
+        own, other = scores[pairs, pairs], pairs ^ 1
+        captions = torch.stack([own, scores[other, pairs]], dim=1)
+        orders = torch.stack([own, scores[pairs, other]], dim=1)
+        every = torch.ones_like(captions, dtype=torch.bool)
+        passages = texts.passage_mask.sum(dim=1)
+        return (
+            contrast_loss(captions, every, passages) + contrast_loss(orders, every, passages)
+        ) / 2
 
     def _caption(self, batch: TrainBatch, songs: SongState) -> Tensor:
         assert self.net.captioner is not None

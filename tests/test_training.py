@@ -50,6 +50,22 @@ def test_info_nce_equals_a_loop_and_leaves_duplicates_out() -> None:
     assert float(info_nce(scores, torch.tensor(2.0), same)) == pytest.approx(total / 10, rel=1e-5)
 
 
+def test_long_texts_are_told_apart_more_sharply() -> None:
+    rng = torch.Generator().manual_seed(1)
+    scores, scale = torch.randn(3, 3, generator=rng), torch.tensor(2.0)
+    same = torch.eye(3, dtype=torch.bool)
+    weight = torch.tensor([[1.0, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0]], requires_grad=True)
+    total = 0.0
+    for i, times in enumerate((1, 2, math.sqrt(2))):  # as passages err independently
+        for row, factor in ((scores[i], 2 * times), (scores[:, i], 2)):
+            total -= math.log(math.exp(factor * row[i]) / sum(math.exp(factor * x) for x in row))
+    loss = info_nce(scores, scale, same, weight)
+    assert float(loss) == pytest.approx(total / 6, rel=1e-5)
+    assert not loss.requires_grad  # weights are not spread for the sake of sharpness
+    alike = torch.full((3, 1), 1.0)
+    assert float(info_nce(scores, scale, same, alike)) == float(info_nce(scores, scale, same))
+
+
 def test_sections_become_targets_over_clips() -> None:
     times = torch.tensor([[0.0, 10], [10, 20], [20, 30]])
     target = section_target([(0, 10), (10, 20), (30, 40)], [(0, 10, 0, 10), (10, 20, 5, 30)], times)

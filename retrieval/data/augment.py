@@ -118,16 +118,24 @@ def cut_caption(caption: Caption, start_s: float, end_s: float) -> Caption | Non
     return _written(caption, kept, end_s - start_s) if kept else None
 
 
+def stands_alone(caption: Caption) -> bool:
+    """Whether the sections of a caption may be read in another order.
+
+    Those of timed captions, and of people's, may. A long caption of the corpus tells each section
+    by what was before it.
+    """
+    return len(caption.sections) > 1 and caption.form in ("", "timed")
+
+
 def shuffle_sections(view: SongView, rng: np.random.Generator) -> SongView | None:
     """The sections in another order, clips and caption alike.
 
-    Only captions whose sections can stand alone are kept: timed ones, and those of people. A long
-    caption of the corpus tells each section by what was before it.
+    Only captions whose sections can stand alone are kept.
 
     Returns:
         None where there is no such caption, or it has fewer than two sections with clips.
     """
-    alone = [c for c in view.captions if len(c.sections) > 1 and c.form in ("", "timed")]
+    alone = [c for c in view.captions if stands_alone(c)]
     if not alone:
         return None
     caption = alone[0]

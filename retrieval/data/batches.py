@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from retrieval.caption_format import format_caption
 from retrieval.captioner import PAD
+from retrieval.data.arrangements import ArrangedSongs, Arrangement, draw_arrangements, put_together
 from retrieval.data.augment import Augment, SongView, draw_view
 from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import Caption
@@ -41,6 +42,7 @@ class TrainBatch:
         contrast_texts: passages of ``m * versions`` texts: each such song's true caption, then
             false ones, the true one again where there are fewer.
         contrast_mask: bool ``[m, versions]``, False on what was filled up.
+        arranged: songs in two orders of their sections.
         labels: float ``[clips of all songs, labels]``, NaN where unknown; see
             :class:`retrieval.data.labels.LabelSet`.
     """
@@ -55,6 +57,7 @@ class TrainBatch:
     contrast_song: Tensor
     contrast_texts: list[list[str]]
     contrast_mask: Tensor
+    arranged: ArrangedSongs
     labels: Tensor
 
 
@@ -67,12 +70,14 @@ class Extras:
         contrasts: songs with false captions, at most.
         versions: texts of each of them, the true one included.
         tags: chance that the text is made of the song's tags.
+        orders: songs heard in two orders of their sections, at most.
     """
 
     captions: int = 8
     contrasts: int = 8
     versions: int = 4
     tags: float = 0.15
+    orders: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class _Sample:
     prepared: Tensor
     filled: Tensor
     position: np.ndarray
+    times: Tensor
     place: Tensor
     text: TextView
     view: SongView
@@ -109,6 +115,7 @@ class TrainSteps(Dataset[TrainBatch]):
         texts: False where no loss reads texts: each song's is then one empty passage.
         resident: keep all clips in memory; ``songs.prepared`` of a batch is then their numbers,
             for :attr:`resident` to take.
+        alike: see :class:`~retrieval.data.order.SongOrder`.
     """
 
     def __init__(
@@ -124,8 +131,9 @@ class TrainSteps(Dataset[TrainBatch]):
         extras: Extras = Extras(),
         texts: bool = True,
         resident: bool = False,
+        alike: int = 1,
     ):
-        self.order = SongOrder(parts, seed)
+        self.order = SongOrder(parts, seed, alike)
         self.songs = [song for part in parts for song in part.songs]
         if self.order.step_size % world:
             raise ConfigError(
@@ -157,7 +165,7 @@ class TrainSteps(Dataset[TrainBatch]):
         else:
             prepared = self.resident.numbers(i, clips)
         return _Sample(
-            cached.song.id, prepared, cached.filled[clips], position,
+            cached.song.id, prepared, cached.filled[clips], position, times,
             song_places(times, song.duration_s), text, song,
             self.labels.target(cached.song, cached.times[clips]),
         )  # fmt: skip
@@ -188,6 +196,7 @@ class TrainSteps(Dataset[TrainBatch]):
             contrast_song,
             contrast_texts,
             contrast_mask,
+            self._arranged(samples, rng),
             torch.cat([s.labels for s in samples]),
         )
 
@@ -225,6 +234,19 @@ class TrainSteps(Dataset[TrainBatch]):
             chosen.append(i)
         mask = torch.tensor(rows, dtype=torch.bool).reshape(len(rows), versions)
         return torch.tensor(chosen, dtype=torch.int64), texts, mask
+
+    def _arranged(self, samples: list[_Sample], rng: np.random.Generator) -> ArrangedSongs:
+        """Some of the songs in two orders of their sections."""
+        first = np.cumsum([0, *(len(s.position) for s in samples)])
+        pairs: list[tuple[int, np.ndarray, tuple[Arrangement, Arrangement]]] = []
+        for i in rng.permutation(len(samples)).tolist():
+            if len(pairs) == -(-self.extras.orders // self.world):
+                break
+            sample = samples[i]
+            pair = draw_arrangements(sample.view.captions, sample.times.numpy(), self._split, rng)
+            if pair is not None:
+                pairs.append((int(first[i]), sample.position, pair))
+        return put_together(pairs)
 
     def _captions(
         self, samples: list[_Sample], rng: np.random.Generator

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from retrieval.data.cache import CachedSong
+from retrieval.data.neighbours import blocks_of_alike, tag_likeness
 from retrieval.errors import ConfigError
 
 
@@ -56,10 +57,27 @@ class SongOrder:
     The songs of a part are gone through in a new random order each round; songs that share
     ``meta["group"]`` (variants that differ in their order only) stand side by side, so that they
     are one another's negatives.
+
+    Args:
+        parts: collections.
+        seed: of the order.
+        alike: so many groups that have most tags in common stand side by side too, since songs
+            drawn at random are told apart by their style alone; 1 draws each at random.
+
+    Raises:
+        ConfigError: ``alike`` is below 1, or a step has fewer than two songs.
     """
 
-    def __init__(self, parts: Sequence[Part], seed: int):
-        self.parts, self.seed = list(parts), seed
+    def __init__(self, parts: Sequence[Part], seed: int, alike: int = 1):
+        self.parts, self.seed, self.alike = list(parts), seed, alike
+        if alike < 1:
+            raise ConfigError(f"data.alike: got {alike}, expected at least 1")
+        self._groups = [_groups(part.songs) for part in self.parts]
+        self._likeness = [
+            tag_likeness([part.songs[group[0]].song.tags for group in groups])
+            for part, groups in zip(self.parts, self._groups, strict=True)
+            if alike > 1
+        ]
         self.step_size = sum(part.per_step for part in self.parts)
         if self.step_size < 2:
             raise ConfigError(
@@ -83,12 +101,19 @@ class SongOrder:
         return picks
 
     def _round(self, which: int, number: int) -> list[int]:
-        groups: dict[object, list[int]] = {}
-        for i, cached in enumerate(self.parts[which].songs):
-            groups.setdefault(cached.song.meta.get("group", cached.song.id), []).append(i)
-        lists = list(groups.values())
+        groups = self._groups[which]
         rng = np.random.default_rng([self.seed, 1, which, number])
-        return [i for g in rng.permutation(len(lists)) for i in lists[g]]
+        if self.alike == 1:
+            return [i for g in rng.permutation(len(groups)) for i in groups[g]]
+        blocks = blocks_of_alike(self._likeness[which], self.alike, rng)
+        return [i for block in blocks for g in block for i in groups[g]]
+
+
+def _groups(songs: Sequence[CachedSong]) -> list[list[int]]:
+    groups: dict[object, list[int]] = {}
+    for i, cached in enumerate(songs):
+        groups.setdefault(cached.song.meta.get("group", cached.song.id), []).append(i)
+    return list(groups.values())
 
 
 class StepSampler(Sampler[int]):

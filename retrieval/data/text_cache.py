@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from retrieval.data.augment import stands_alone
 from retrieval.data.manifest import Song
 from retrieval.model import CoLLAP
 
@@ -20,7 +21,7 @@ _BATCH_TOKENS = 4096
 
 
 def training_passages(net: CoLLAP, songs: Sequence[Song], workers: int = 0) -> list[str]:
-    """All passages of the captions of songs and of their false versions, each once.
+    """All passages of captions, of their false versions and of sections alone, each once.
 
     Args:
         net: divides texts.
@@ -40,7 +41,11 @@ def _passages(net: CoLLAP, song: Song) -> list[str]:
     texts = dict.fromkeys(
         text
         for caption in song.captions
-        for text in (caption.text, *(negative.text for negative in caption.negatives))
+        for text in (
+            caption.text,
+            *(negative.text for negative in caption.negatives),
+            *(section.text for section in caption.sections if stands_alone(caption)),
+        )
     )
     return list(dict.fromkeys(p.text for text in texts for p in net.split(text)))
 

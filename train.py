@@ -27,6 +27,7 @@ from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import manifest_digest
 from retrieval.data.order import share_out
 from retrieval.errors import ConfigError, LongplayError
+from retrieval.querybank_fill import with_querybank
 from retrieval.settings import check_given, make
 from retrieval.training import (
     BestCheckpoint,
@@ -97,7 +98,9 @@ def run(cfg: DictConfig) -> Path:
     def save(step: int, recall: float) -> None:
         used = [s.song for s in songs if s.song.split != "test"]
         card = make_card(net, cfg.name, used, step, recall, init_name(cfg.init))
-        save_checkpoint(net, out / "best", {**facts, "step": step, "val_recall": recall}, card)
+        learned = [song for part in parts for song in part.songs]
+        whole = with_querybank(net, learned)
+        save_checkpoint(whole, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 
     resume, best = ResumePoint(out / "last.ckpt"), BestCheckpoint(save, cfg.patience)
     trainer = make(

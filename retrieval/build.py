@@ -20,6 +20,7 @@ from retrieval.encoders.base import tower_owners
 from retrieval.encoders.tuning import adapted_name
 from retrieval.errors import AudioError, ConfigError
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.querybank import QuerybankConfig
 
 
 def build_net(
@@ -38,7 +39,9 @@ def build_net(
         ConfigError: a setting cannot work.
         CheckpointError: ``init`` cannot be loaded.
     """
-    fusion = settings["fusion"]
+    fusion = {**settings["fusion"]}
+    bank = fusion.pop("querybank", None)
+    fusion["querybank"] = QuerybankConfig(**bank) if bank else None
     if settings["init"]:
         path = None if settings["init"] == "default" else settings["init"]
         start = load_model(path).net
@@ -60,9 +63,10 @@ def build_net(
                 dropout=fusion["dropout"],
                 passage_reach=fusion["passage_reach"],
                 captioner=head,
+                querybank=fusion["querybank"],
             )
         )
-        _copy_weights(start, net)
+        copy_weights(start, net)
         return net
     head = None
     if settings["captioner"]:
@@ -121,11 +125,15 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
     return replace(head, vocabulary=head.vocabulary + tuple(w for w in words if w not in known))
 
 
-def _copy_weights(source: CoLLAP, target: CoLLAP) -> None:
-    """Copy all weights; a generator head or words that only the target has start at random."""
+def copy_weights(source: CoLLAP, target: CoLLAP) -> None:
+    """Copy all weights; a generator head or words that only the target has start at random.
+
+    A bank of texts is not copied: training has none, and fills a new one at its end.
+    """
     state = target.state_dict()
     for name, value in source.state_dict().items():
-        state[name if name in state else adapted_name(name)] = value
+        if not name.startswith("querybank."):
+            state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():
         grown = target.state_dict()[name].clone()

@@ -21,6 +21,7 @@ from retrieval.encoders.tuning import rest_digests
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.querybank import QuerybankConfig
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.md"
@@ -184,9 +185,12 @@ def model_settings(config: ModelConfig) -> dict[str, Any]:
 def model_config(settings: Mapping[str, Any]) -> ModelConfig:
     """Undo :func:`model_settings`."""
     settings = dict(settings)
-    captioner = settings.pop("captioner", None)
-    head = CaptionerConfig(**captioner) if captioner else None
-    return ModelConfig(**settings, captioner=head)
+    captioner, bank = settings.pop("captioner", None), settings.pop("querybank", None)
+    return ModelConfig(
+        **settings,
+        captioner=CaptionerConfig(**captioner) if captioner else None,
+        querybank=QuerybankConfig(**bank) if bank else None,
+    )
 
 
 def code_digest() -> str:

@@ -16,6 +16,7 @@ from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
+from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
 from retrieval.sequence import KernelAttention, SequenceEncoder
 from retrieval.text import Passage, split_passages
 from retrieval.words import WordEncoder, number_features
@@ -47,6 +48,8 @@ class ModelConfig:
         pooling: the score that the model is trained and asked with; all but ``attention`` are
             baselines.
         captioner: generator head, None for none.
+        querybank: how songs that every text finds are lowered (:mod:`retrieval.querybank`); None
+            for not at all.
     """
 
     encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "mel"})
@@ -62,6 +65,7 @@ class ModelConfig:
     tau: float = 0.1
     pooling: str = "attention"
     captioner: CaptionerConfig | None = None
+    querybank: QuerybankConfig | None = None
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -162,12 +166,19 @@ class CoLLAP(nn.Module):
         self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
         self.log_scale = nn.Parameter(torch.tensor(LOGIT_SCALE_INIT))
         self.captioner = Captioner(config.captioner, config.dim) if config.captioner else None
+        bank = config.querybank
+        self.querybank = Querybank(bank, config.dim) if bank and bank.passages else None
+
+    @property
+    def trained_tau(self) -> Tensor:
+        """Temperature of the clip attention as it is learned, within :data:`TAU_RANGE`."""
+        low, high = TAU_RANGE
+        return self.log_tau.clamp(math.log(low), math.log(high)).exp()
 
     @property
     def tau(self) -> Tensor:
-        """Temperature of the clip attention, within :data:`TAU_RANGE`."""
-        low, high = TAU_RANGE
-        return self.log_tau.clamp(math.log(low), math.log(high)).exp()
+        """Temperature for the embeddings: where a bank lowers songs, they differ by less."""
+        return self.trained_tau * (self.querybank.config.rest if self.querybank else 1.0)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -206,7 +217,16 @@ class CoLLAP(nn.Module):
         padded = vectors.new_zeros(*clip_mask.shape, vectors.shape[-1])
         padded[clip_mask] = vectors
         state = self.clips(padded, clip_mask, position, place)
-        return SongState(state, F.normalize(state, dim=-1), clip_mask)
+        clip_emb = self._unit(state)
+        if self.querybank is not None:
+            clip_emb = self.querybank.lower_songs(clip_emb, clip_mask, self.trained_tau)
+        return SongState(state, clip_emb, clip_mask)
+
+    def _unit(self, state: Tensor) -> Tensor:
+        """Unit rows, zero in the coordinates that a bank has for itself."""
+        if self.config.querybank is not None:
+            state = F.pad(state[..., :-RESERVED], (0, RESERVED))
+        return F.normalize(state, dim=-1)
 
     def encode_texts(self, texts: Sequence[Sequence[str]]) -> TextState:
         """Texts, each a list of at least one passage -> passages in the joint space."""
@@ -225,7 +245,10 @@ class CoLLAP(nn.Module):
         if reach is not None:
             logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
-        return TextState(F.normalize(state, dim=-1), mask, weight)
+        passage_emb = self._unit(state)
+        if self.querybank is not None:
+            passage_emb = self.querybank.mark_texts(passage_emb, mask)
+        return TextState(passage_emb, mask, weight)
 
     def _encode_passages(self, passages: list[str]) -> Tensor:
         """Each by itself, ``[n, dim]``; a passage that stands in several texts is read once."""

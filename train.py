@@ -97,9 +97,8 @@ def run(cfg: DictConfig) -> Path:
 
     def save(step: int, recall: float) -> None:
         used = [s.song for s in songs if s.song.split != "test"]
-        card = make_card(net, cfg.name, used, step, recall, init_name(cfg.init))
-        learned = [song for part in parts for song in part.songs]
-        whole = with_querybank(net, learned)
+        whole = with_querybank(net, [song for part in parts for song in part.songs])
+        card = make_card(whole, cfg.name, used, step, recall, init_name(cfg.init))
         save_checkpoint(whole, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 
     resume, best = ResumePoint(out / "last.ckpt"), BestCheckpoint(save, cfg.patience)

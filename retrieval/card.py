@@ -38,6 +38,7 @@ def make_card(
         f"- audio encoder: {config.encoder['name']}; text encoder: {config.text['name']} "
         f"({config.text.get('weights', 'default')})",
         f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}, {config.dim} dimensions",
+        f"- bank of long captions against hubs: {_bank(net)}",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",
         "- songs: " + ", ".join(f"{n} {split}" for split, n in sorted(splits.items())),
@@ -50,3 +51,7 @@ def make_card(
         named = ", ".join(f"{name} ({n})" for name, n in artists.most_common(_NAMED))
         lines.append(f"- music by {named}{others}")
     return "\n".join(lines) + "\n"
+
+
+def _bank(net: CoLLAP) -> str:
+    return f"{net.querybank.config.texts} texts" if net.querybank else "none"

@@ -119,3 +119,16 @@ class Querybank(nn.Module):
         marked = passage_emb * self.config.rest
         marked[..., -RESERVED:] = reads[:, None] * passage_mask[..., None]
         return marked
+
+    def raise_songs(self, clip_emb: Tensor) -> Tensor:
+        """Undo :meth:`lower_songs`: what the clips of songs are without their song's number."""
+        number = clip_emb[..., -RESERVED:-1]
+        raised = clip_emb / (1 - number.square()).sqrt()
+        raised[..., -RESERVED:] = 0
+        return raised
+
+    def raise_texts(self, passage_emb: Tensor) -> Tensor:
+        """Undo :meth:`mark_texts`."""
+        raised = passage_emb / self.config.rest
+        raised[..., -RESERVED:] = 0
+        return raised

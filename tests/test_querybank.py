@@ -93,6 +93,20 @@ def test_scores_are_lowered_by_what_the_bank_gives(
             )
 
 
+def test_what_was_lowered_can_be_raised(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    plain, lowered, songs = pair
+    bank = lowered.net.querybank
+    assert bank is not None
+    for song in songs:
+        raised = bank.raise_songs(state_of(lowered, song).clip_emb)
+        assert torch.allclose(raised, state_of(plain, song).clip_emb, atol=1e-6)
+    for text in (TOLD[0], "A flute."):
+        raised = bank.raise_texts(torch.from_numpy(lowered.embed_text(text).passage_emb))
+        assert np.allclose(raised.numpy(), plain.embed_text(text).passage_emb, atol=1e-6)
+
+
 def test_rows_stay_unit_vectors(
     pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
 ) -> None:

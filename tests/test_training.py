@@ -21,6 +21,7 @@ from tiny import make_net, write_songs
 
 import evaluate
 import train
+from retrieval import querybank_fill
 from retrieval.build import build_net
 from retrieval.caption_format import format_caption, parse_caption
 from retrieval.checkpoint import load_model, save_checkpoint
@@ -200,6 +201,25 @@ def test_clips_that_stay_in_memory_train_the_same_weights(tmp_path: Path, tower:
     assert one["global_step"] == two["global_step"] == 4
     for name, value in one["state_dict"].items():
         assert torch.equal(value, two["state_dict"][name]), name
+
+
+def test_hard_steps_and_a_bank_are_a_matter_of_settings(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(querybank_fill, "LEAST_TEXTS", 2)
+    write_songs(tmp_path, 9)
+    hard = ("data.alike=2", "data.extras.orders=2", "losses.order=1", "scale_lr=20")
+    bank = ("fusion.querybank.full_passages=1", "fusion.querybank.texts=3")
+    folder = train.run(smoke(tmp_path, tower, "a", *hard, *bank))
+    net = load_model(folder).net
+    assert net.querybank is not None
+    assert len(net.querybank.passage_emb) == 3
+    assert "bank of long captions against hubs: 3 texts" in (folder / "card.md").read_text()
+    state = torch.load(folder.parent / "last.ckpt", weights_only=True)["state_dict"]
+    assert not any("querybank" in name for name in state)
+    assert abs(float(net.log_scale.detach()) - math.log(1 / 0.07)) > 1e-3  # moves fast
+    without = train.run(smoke(tmp_path, tower, "b", "fusion.querybank=null"))
+    assert load_model(without).net.config.querybank is None
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from retrieval.data.arrangements import draw_arrangements
 from retrieval.data.batches import Extras, TrainBatch, TrainSteps
 from retrieval.data.cache import CachedSong, FeatureCache
 from retrieval.data.manifest import Caption, Section, read_manifest
-from retrieval.data.neighbours import blocks_of_alike, tag_likeness
+from retrieval.data.neighbours import blocks_of_alike, likeness, tag_table
 from retrieval.data.order import Part, SongOrder
 from retrieval.errors import ConfigError
 from retrieval.model import CoLLAP
@@ -43,23 +43,23 @@ def cached(tmp_path: Path, net: CoLLAP, count: int, *texts: str) -> list[CachedS
 
 def test_likeness_is_the_share_of_common_tags() -> None:
     tags = [*TAGS, ()]
-    likeness = tag_likeness(tags)
+    every = np.arange(len(tags))
     for i, one in enumerate(tags):
-        for j, other in enumerate(tags):
+        for other, found in zip(tags, likeness(tag_table(tags), i, every), strict=True):
             either = set(one) | set(other)
             share = len(set(one) & set(other)) / len(either) if either else 0
-            assert likeness[i, j] == pytest.approx(share)
+            assert found == pytest.approx(share)
 
 
 def test_blocks_hold_every_song_once_beside_its_nearest() -> None:
     rng = np.random.default_rng(0)
-    likeness = tag_likeness(TAGS)
+    has = tag_table(TAGS)
     for _ in range(30):
-        blocks = blocks_of_alike(likeness, 2, rng)
+        blocks = blocks_of_alike(has, 2, rng)
         assert sorted(i for block in blocks for i in block) == list(range(6))
         assert [2, 3] in [sorted(block) for block in blocks]
         assert all(len(block) == 2 for block in blocks)
-    starts = {blocks_of_alike(likeness, 3, rng)[0][0] for _ in range(30)}
+    starts = {blocks_of_alike(has, 3, rng)[0][0] for _ in range(30)}
     assert len(starts) > 3
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from retrieval.data.cache import CachedSong
-from retrieval.data.neighbours import blocks_of_alike, tag_likeness
+from retrieval.data.neighbours import blocks_of_alike, tag_table
 from retrieval.errors import ConfigError
 
 
@@ -73,10 +73,9 @@ class SongOrder:
         if alike < 1:
             raise ConfigError(f"data.alike: got {alike}, expected at least 1")
         self._groups = [_groups(part.songs) for part in self.parts]
-        self._likeness = [
-            tag_likeness([part.songs[group[0]].song.tags for group in groups])
+        self._tags = [
+            tag_table([part.songs[group[0]].song.tags for group in groups])
             for part, groups in zip(self.parts, self._groups, strict=True)
-            if alike > 1
         ]
         self.step_size = sum(part.per_step for part in self.parts)
         if self.step_size < 2:
@@ -105,7 +104,7 @@ class SongOrder:
         rng = np.random.default_rng([self.seed, 1, which, number])
         if self.alike == 1:
             return [i for g in rng.permutation(len(groups)) for i in groups[g]]
-        blocks = blocks_of_alike(self._likeness[which], self.alike, rng)
+        blocks = blocks_of_alike(self._tags[which], self.alike, rng)
         return [i for block in blocks for g in block for i in groups[g]]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.data.augment import stands_alone
+from retrieval.data.augment import heard_sections, one_after_another, stands_alone
 from retrieval.data.manifest import Caption
 from retrieval.text import Passage
 
@@ -69,12 +69,12 @@ def draw_arrangements(
     alone = [c for c in captions if stands_alone(c)]
     if not alone:
         return None
-    middle = times_s.mean(axis=1)
     stretches = [
         (rows, [p.text for p in split(section.text)])
-        for section in alone[0].sections
-        if len(rows := np.flatnonzero((middle >= section.start_s) & (middle < section.end_s)))
+        for section, rows in heard_sections(alone[0], times_s)
     ]
+    if len(stretches) < 2:
+        return None
     first = np.arange(len(stretches))
     if rng.random() < 0.5:
         first = rng.permutation(first)
@@ -86,10 +86,9 @@ def draw_arrangements(
 def _arranged(
     stretches: list[tuple[np.ndarray, list[str]]], order: np.ndarray, times_s: np.ndarray
 ) -> Arrangement:
-    rows = np.concatenate([[], *(stretches[i][0] for i in order)]).astype(np.int64)
-    ends = np.cumsum(times_s[rows, 1] - times_s[rows, 0])
-    starts = np.concatenate([[0.0], ends[:-1]])
-    place = np.stack([starts, ends], axis=1) / max(ends[-1] if len(ends) else 0.0, 1e-6)
+    rows = np.concatenate([stretches[i][0] for i in order])
+    times = one_after_another(times_s[rows])
+    place = times / max(float(times[-1, 1]), 1e-6)
     return Arrangement(rows, place, [p for i in order for p in stretches[i][1]])
 
 

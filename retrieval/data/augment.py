@@ -127,6 +127,23 @@ def stands_alone(caption: Caption) -> bool:
     return len(caption.sections) > 1 and caption.form in ("", "timed")
 
 
+def heard_sections(caption: Caption, times_s: np.ndarray) -> list[tuple[Section, np.ndarray]]:
+    """Sections that have clips, and the rows of those whose middle lies in them."""
+    middle = times_s.mean(axis=1)
+    return [
+        (section, rows)
+        for section in caption.sections
+        if len(rows := np.flatnonzero((middle >= section.start_s) & (middle < section.end_s)))
+    ]
+
+
+def one_after_another(times_s: np.ndarray) -> np.ndarray:
+    """Times ``[clips, 2]`` of clips of these lengths, heard in this order from 0 on."""
+    lengths = times_s[:, 1] - times_s[:, 0]
+    ends = np.cumsum(lengths)
+    return np.stack([ends - lengths, ends], axis=1)
+
+
 def shuffle_sections(view: SongView, rng: np.random.Generator) -> SongView | None:
     """The sections in another order, clips and caption alike.
 
@@ -139,27 +156,20 @@ def shuffle_sections(view: SongView, rng: np.random.Generator) -> SongView | Non
     if not alone:
         return None
     caption = alone[0]
-    middle = view.times_s.mean(axis=1)
-    stretches = [
-        (section, rows)
-        for section in caption.sections
-        if len(rows := np.flatnonzero((middle >= section.start_s) & (middle < section.end_s)))
-    ]
+    stretches = heard_sections(caption, view.times_s)
     if len(stretches) < 2:
         return None
     order = rng.permutation(len(stretches))
     rows = np.concatenate([stretches[i][1] for i in order])
-    lengths = view.times_s[rows, 1] - view.times_s[rows, 0]
-    ends = np.cumsum(lengths)
-    times = np.stack([ends - lengths, ends], axis=1)
+    times = one_after_another(view.times_s[rows])
     sections, at = [], 0
     for i in order:
         section, its = stretches[i]
         start, end = float(times[at, 0]), float(times[at + len(its) - 1, 1])
         sections.append(replace(section, start_s=start, end_s=end))
         at += len(its)
-    shuffled = _written(caption, sections, float(ends[-1]))
-    return SongView(view.clips[rows], times, float(ends[-1]), (shuffled,))
+    shuffled = _written(caption, sections, float(times[-1, 1]))
+    return SongView(view.clips[rows], times, float(times[-1, 1]), (shuffled,))
 
 
 def one_form(captions: Sequence[Caption], rng: np.random.Generator) -> list[Caption]:

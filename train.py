@@ -27,7 +27,7 @@ from retrieval.data.labels import LabelSet
 from retrieval.data.manifest import manifest_digest
 from retrieval.data.order import share_out
 from retrieval.errors import ConfigError, LongplayError
-from retrieval.querybank_fill import with_querybank
+from retrieval.finish import finished
 from retrieval.settings import check_given, make
 from retrieval.training import (
     BestCheckpoint,
@@ -97,7 +97,7 @@ def run(cfg: DictConfig) -> Path:
 
     def save(step: int, recall: float) -> None:
         used = [s.song for s in songs if s.song.split != "test"]
-        whole = with_querybank(net, [song for part in parts for song in part.songs])
+        whole = finished(net, [song for part in parts for song in part.songs])
         card = make_card(whole, cfg.name, used, step, recall, init_name(cfg.init))
         save_checkpoint(whole, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 

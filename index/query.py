@@ -144,7 +144,8 @@ def _embed(part: Part, model: Embedder) -> QueryEmbedding:
         )
     passages = [f"{start:.0f}-{end:.0f} s" for start, end in times[heard]]
     weight = np.full(len(passages), 1 / len(passages), np.float32)
-    return QueryEmbedding(passages, song.clip_emb[heard], weight, (file_sha256(part.path),))
+    rows = model.song_as_query(song.clip_emb[heard])
+    return QueryEmbedding(passages, rows, weight, (file_sha256(part.path),))
 
 
 def _label(part: Part, passage: str, several: bool) -> str:

@@ -20,6 +20,7 @@ from retrieval.encoders.base import tower_owners
 from retrieval.encoders.tuning import adapted_name
 from retrieval.errors import AudioError, ConfigError
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
 
@@ -40,8 +41,9 @@ def build_net(
         CheckpointError: ``init`` cannot be loaded.
     """
     fusion = {**settings["fusion"]}
-    bank = fusion.pop("querybank", None)
+    bank, narrow = fusion.pop("querybank", None), fusion.pop("narrow", None)
     fusion["querybank"] = QuerybankConfig(**bank) if bank else None
+    fusion["narrow"] = NarrowConfig(**narrow) if narrow else None
     if settings["init"]:
         path = None if settings["init"] == "default" else settings["init"]
         start = load_model(path).net
@@ -64,6 +66,7 @@ def build_net(
                 passage_reach=fusion["passage_reach"],
                 captioner=head,
                 querybank=fusion["querybank"],
+                narrow=fusion["narrow"],
             )
         )
         copy_weights(start, net)
@@ -128,11 +131,12 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 def copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     """Copy all weights; a generator head or words that only the target has start at random.
 
-    A bank of texts is not copied: training has none, and fills a new one at its end.
+    A narrow joint space and a bank of texts are not copied: training has neither, and makes new
+    ones at its end.
     """
     state = target.state_dict()
     for name, value in source.state_dict().items():
-        if not name.startswith("querybank."):
+        if not name.startswith(("querybank.", "narrow.")):
             state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():

@@ -37,7 +37,8 @@ def make_card(
         "",
         f"- audio encoder: {config.encoder['name']}; text encoder: {config.text['name']} "
         f"({config.text.get('weights', 'default')})",
-        f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}, {config.dim} dimensions",
+        f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}; embeddings: "
+        f"{config.joint_dim} numbers",
         f"- bank of long captions against hubs: {_bank(net)}",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",

@@ -21,6 +21,7 @@ from retrieval.encoders.tuning import rest_digests
 from retrieval.errors import CheckpointError, ConfigError
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
 FORMAT = 1
@@ -186,10 +187,12 @@ def model_config(settings: Mapping[str, Any]) -> ModelConfig:
     """Undo :func:`model_settings`."""
     settings = dict(settings)
     captioner, bank = settings.pop("captioner", None), settings.pop("querybank", None)
+    narrow = settings.pop("narrow", None)
     return ModelConfig(
         **settings,
         captioner=CaptionerConfig(**captioner) if captioner else None,
         querybank=QuerybankConfig(**bank) if bank else None,
+        narrow=NarrowConfig(**narrow) if narrow else None,
     )
 
 

@@ -78,6 +78,9 @@ class Embedder(Protocol):
     def embed_song(self, path: str | Path) -> SongEmbedding:
         """Embed one audio file; raises ``AudioError`` where it cannot be used."""
 
+    def song_as_query(self, clip_emb: np.ndarray) -> np.ndarray:
+        """Clips of a song, ``[clips, dim]``, as unit rows that ask for songs like it."""
+
     def embed_text(self, text: str) -> TextEmbedding:
         """Embed one text; raises ``TextError`` where it is empty."""
 

@@ -39,7 +39,7 @@ class LongplayModel:
         self.net = net.eval()
         self.digest = digest
         self.path = path
-        self.dim = net.config.dim
+        self.dim = net.config.joint_dim
         self.clip_s = float(net.audio.clip_s)
         self.tau = float(net.tau.detach())
 
@@ -57,6 +57,10 @@ class LongplayModel:
         state, times, duration_s = self._song_state(path)
         clip_emb = state.clip_emb[0].float().cpu().numpy()
         return SongEmbedding(clip_emb, times, duration_s)
+
+    def song_as_query(self, clip_emb: np.ndarray) -> np.ndarray:
+        """Clips of a song, ``[clips, dim]``, as rows that ask for songs like it."""
+        return self.net.song_as_query(torch.from_numpy(clip_emb)).numpy()
 
     def pipeline(self, options: EmbedOptions) -> Pipeline:
         """What embeds many files at once; with the options' defaults, with the same bits."""

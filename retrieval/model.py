@@ -16,6 +16,7 @@ from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
+from retrieval.narrow import Narrow, NarrowConfig
 from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
 from retrieval.sequence import KernelAttention, SequenceEncoder
 from retrieval.text import Passage, split_passages
@@ -35,7 +36,7 @@ class ModelConfig:
     Attributes:
         encoder: audio encoder, ``{"name": "mel", ...}``; docs/encoders.md lists the names.
         text: text encoder, ``{"name": "transformer", ...}``.
-        dim: width of the joint space.
+        dim: width of the encoders over clips and passages, and of the joint space in training.
         kernel_frames: frames that kernel attention pools at a time.
         clip_layers: layers of the temporal encoder over clips.
         text_layers: layers over passages.
@@ -50,6 +51,8 @@ class ModelConfig:
         captioner: generator head, None for none.
         querybank: how songs that every text finds are lowered (:mod:`retrieval.querybank`); None
             for not at all.
+        narrow: how narrow the joint space of a trained model is (:mod:`retrieval.narrow`); None
+            for ``dim``.
     """
 
     encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "mel"})
@@ -66,6 +69,7 @@ class ModelConfig:
     pooling: str = "attention"
     captioner: CaptionerConfig | None = None
     querybank: QuerybankConfig | None = None
+    narrow: NarrowConfig | None = None
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -76,6 +80,11 @@ class ModelConfig:
             raise ConfigError(f"passage_reach: got {self.passage_reach}, expected above 0")
         if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:
             raise ConfigError(f"tau: got {self.tau}, expected {TAU_RANGE[0]} to {TAU_RANGE[1]}")
+
+    @property
+    def joint_dim(self) -> int:
+        """Width of the embeddings that come out."""
+        return self.narrow.dim if self.narrow is not None and self.narrow.directions else self.dim
 
 
 @dataclass  # not frozen: Lightning moves its tensors in place
@@ -167,7 +176,9 @@ class CoLLAP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(LOGIT_SCALE_INIT))
         self.captioner = Captioner(config.captioner, config.dim) if config.captioner else None
         bank = config.querybank
-        self.querybank = Querybank(bank, config.dim) if bank and bank.passages else None
+        narrow = config.narrow
+        self.narrow = Narrow(narrow, config.dim) if narrow and narrow.directions else None
+        self.querybank = Querybank(bank, config.joint_dim) if bank and bank.passages else None
 
     @property
     def trained_tau(self) -> Tensor:
@@ -178,7 +189,12 @@ class CoLLAP(nn.Module):
     @property
     def tau(self) -> Tensor:
         """Temperature for the embeddings: where a bank lowers songs, they differ by less."""
-        return self.trained_tau * (self.querybank.config.rest if self.querybank else 1.0)
+        return self.bare_tau * (self.querybank.config.rest if self.querybank else 1.0)
+
+    @property
+    def bare_tau(self) -> Tensor:
+        """Temperature before a bank: products in a narrow space are the trained ones, scaled."""
+        return self.trained_tau * (self.narrow.scale if self.narrow is not None else 1.0)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -218,9 +234,24 @@ class CoLLAP(nn.Module):
         padded[clip_mask] = vectors
         state = self.clips(padded, clip_mask, position, place)
         clip_emb = self._unit(state)
+        if self.narrow is not None:
+            clip_emb = self.narrow.narrow_songs(clip_emb)
         if self.querybank is not None:
-            clip_emb = self.querybank.lower_songs(clip_emb, clip_mask, self.trained_tau)
+            prior = self.bank_prior(clip_emb, clip_mask)
+            clip_emb = self.querybank.lower_songs(clip_emb, clip_mask, prior)
         return SongState(state, clip_emb, clip_mask)
+
+    def bank_prior(self, clip_emb: Tensor, clip_mask: Tensor) -> Tensor:
+        """What the bank gives each song; see :meth:`retrieval.querybank.Querybank.prior`."""
+        assert self.querybank is not None
+        scale = self.narrow.scale if self.narrow is not None else 1.0
+        return self.querybank.prior(clip_emb, clip_mask, self.bare_tau, scale)
+
+    def song_as_query(self, clip_emb: Tensor) -> Tensor:
+        """Clips that ask for songs, as passages do: unit rows without what only songs have."""
+        if self.narrow is not None:
+            clip_emb = self.narrow.swap(clip_emb)
+        return self.querybank.swap(clip_emb) if self.querybank is not None else clip_emb
 
     def _unit(self, state: Tensor) -> Tensor:
         """Unit rows, zero in the coordinates that a bank has for itself."""
@@ -246,6 +277,8 @@ class CoLLAP(nn.Module):
             logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         passage_emb = self._unit(state)
+        if self.narrow is not None:
+            passage_emb = self.narrow.narrow_texts(passage_emb)
         if self.querybank is not None:
             passage_emb = self.querybank.mark_texts(passage_emb, mask)
         return TextState(passage_emb, mask, weight)

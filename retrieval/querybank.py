@@ -82,24 +82,35 @@ class Querybank(nn.Module):
         self.passage_weight: Tensor
         self.level: Tensor  #: mean of :meth:`prior` over training songs
 
-    def prior(self, clip_emb: Tensor, clip_mask: Tensor, tau: Tensor) -> Tensor:
-        """What the bank gives each song, ``[songs]``.
+    def prior(
+        self, clip_emb: Tensor, clip_mask: Tensor, tau: Tensor, scale: float | Tensor = 1.0
+    ) -> Tensor:
+        """What the bank gives each song, float32 ``[songs]``.
 
         Args:
             clip_emb: ``[songs, clips, dim]``, unit rows, zero in the reserved coordinates.
             clip_mask: ``[songs, clips]``, True where a clip is real.
-            tau: temperature, as trained.
+            tau: temperature without a bank.
+            scale: how much smaller scores are than those that ``sharpness`` is meant for.
         """
-        scores = fused_score(self.passage_emb, self.passage_weight, clip_emb, clip_mask, tau)
-        sharp = self.config.sharpness
-        return (torch.logsumexp(sharp * scores, dim=0) - math.log(len(scores))) / sharp
-
-    def lower_songs(self, clip_emb: Tensor, clip_mask: Tensor, tau: Tensor) -> Tensor:
-        """Clips with their song's number; the arguments are those of :meth:`prior`."""
         # In float32 and apart from autocast: differences of scores of a few thousandths.
         with torch.autocast(clip_emb.device.type, enabled=False):
             exact = clip_emb.float()
-            above = self.prior(exact, clip_mask, tau) - self.level
+            scores = fused_score(self.passage_emb, self.passage_weight, exact, clip_mask, tau)
+            sharp = self.config.sharpness / scale
+            return (torch.logsumexp(sharp * scores, dim=0) - math.log(len(scores))) / sharp
+
+    def lower_songs(self, clip_emb: Tensor, clip_mask: Tensor, prior: Tensor) -> Tensor:
+        """Clips with their song's number.
+
+        Args:
+            clip_emb: as for :meth:`prior`.
+            clip_mask: likewise.
+            prior: ``[songs]``, of :meth:`prior`.
+        """
+        with torch.autocast(clip_emb.device.type, enabled=False):
+            exact = clip_emb.float()
+            above = prior - self.level
             # A passage has `share` there, and `rest` of what it would say else.
             number = (-above * self.config.rest / self.config.share).clamp(-_MOST, _MOST)
             number = number[:, None].expand(clip_mask.shape) * clip_mask
@@ -119,6 +130,10 @@ class Querybank(nn.Module):
         marked = passage_emb * self.config.rest
         marked[..., -RESERVED:] = reads[:, None] * passage_mask[..., None]
         return marked
+
+    def swap(self, rows: Tensor) -> Tensor:
+        """Clips that ask as passages do: their song's number is nothing to other songs."""
+        return torch.cat([rows[..., :-RESERVED], rows[..., -RESERVED:].abs().flip(-1)], dim=-1)
 
     def raise_songs(self, clip_emb: Tensor) -> Tensor:
         """Undo :meth:`lower_songs`: what the clips of songs are without their song's number."""

@@ -32,6 +32,9 @@ class FakeEmbedder:
         times = np.stack([start, start + self.clip_s], axis=1)
         return SongEmbedding(unit_rows(rng, clips, self.dim), times, clips * self.clip_s)
 
+    def song_as_query(self, clip_emb: np.ndarray) -> np.ndarray:
+        return clip_emb
+
     def embed_text(self, text: str) -> TextEmbedding:
         passages = [p.strip() for p in text.split(".") if p.strip()]
         if not passages:

@@ -13,17 +13,17 @@ from tiny import make_net, write_songs
 from torch.nn import functional as F
 
 from index.exact import attention_weights, pair_score
-from retrieval import querybank_fill
+from retrieval import finish
 from retrieval.build import build_net
 from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.cache import CachedSong, FeatureCache
 from retrieval.data.manifest import Caption, read_manifest
 from retrieval.errors import ConfigError
+from retrieval.finish import finished, with_querybank
 from retrieval.fusion import fused_score
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, SongState, song_places
 from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
-from retrieval.querybank_fill import with_querybank
 
 WANTED = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
 TOLD = ["A piano. Then drums come in. A flute ends it.", "It opens loud. Strings. It is soft now."]
@@ -47,7 +47,7 @@ def pair(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[LongplayModel, LongplayModel, list[CachedSong]]:
     """A network as trained, the same with a bank, and songs."""
-    monkeypatch.setattr(querybank_fill, "LEAST_TEXTS", 2)
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
     net = make_net(tower, querybank=WANTED)
     songs = songs_of(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_querybank(net, songs), ""), songs
@@ -144,7 +144,7 @@ def test_hubs_are_found_less_often() -> None:
     after = fused_score(
         bank.mark_texts(asked, weight[100:] > 0),
         weight[100:],
-        bank.lower_songs(clips, mask, tau),
+        bank.lower_songs(clips, mask, bank.prior(clips, mask, tau)),
         mask,
         tau * bank.config.rest,
     ).argmax(dim=1)
@@ -159,11 +159,12 @@ def test_padding_stays_empty_and_changes_nothing() -> None:
     bank.passage_weight.fill_(0.5)
     clips = F.pad(F.normalize(torch.randn(1, 4, 8, generator=rng), dim=-1), (0, RESERVED))
     mask, tau = torch.ones(1, 4, dtype=torch.bool), torch.tensor(0.1)
-    alone = bank.lower_songs(clips, mask, tau)
-    padded = bank.lower_songs(F.pad(clips, (0, 0, 0, 3)), F.pad(mask, (0, 3)), tau)
+    alone = bank.lower_songs(clips, mask, bank.prior(clips, mask, tau))
+    more, some = F.pad(clips, (0, 0, 0, 3)), F.pad(mask, (0, 3))
+    padded = bank.lower_songs(more, some, bank.prior(more, some, tau))
     assert torch.allclose(padded[:, :4], alone, atol=1e-6)
     assert (padded[:, 4:] == 0).all()
-    half = bank.lower_songs(clips.bfloat16(), mask, tau)
+    half = bank.lower_songs(clips.bfloat16(), mask, bank.prior(clips.bfloat16(), mask, tau))
     assert half.dtype == torch.float32
     assert (half - alone).abs().max() < 0.01
 
@@ -199,9 +200,9 @@ def test_the_bank_is_of_long_captions_alone(tmp_path: Path, tower: Path) -> None
     assert net.querybank is None
     bare = make_net(tower)
     assert with_querybank(bare, songs) is bare
-    many = [songs[i % 6] for i in range(querybank_fill.LEAST_TEXTS)]
+    many = [songs[i % 6] for i in range(finish.LEAST_SONGS)]
     net.train()
-    filled = with_querybank(net, many)
+    filled = finished(net, many)
     assert net.training
     assert filled.querybank is not None
     assert len(filled.querybank.passage_emb) == 4

@@ -72,6 +72,7 @@ class SongOrder:
         self.parts, self.seed, self.alike = list(parts), seed, alike
         if alike < 1:
             raise ConfigError(f"data.alike: got {alike}, expected at least 1")
+        self._rounds: dict[int, tuple[int, list[int]]] = {}
         self._groups = [_groups(part.songs) for part in self.parts]
         self._tags = [
             tag_table([part.songs[group[0]].song.tags for group in groups])
@@ -100,6 +101,13 @@ class SongOrder:
         return picks
 
     def _round(self, which: int, number: int) -> list[int]:
+        """A part's songs in the order of a round, kept for all steps of the round."""
+        kept = self._rounds.get(which)
+        if kept is None or kept[0] != number:
+            kept = self._rounds[which] = number, self._make_round(which, number)
+        return kept[1]
+
+    def _make_round(self, which: int, number: int) -> list[int]:
         groups = self._groups[which]
         rng = np.random.default_rng([self.seed, 1, which, number])
         if self.alike == 1:

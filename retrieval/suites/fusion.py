@@ -77,4 +77,4 @@ def _raised(model: LongplayModel, texts: Texts, clips: Sequence[np.ndarray]) -> 
         return score_matrix(texts, clips, model.tau)
     raised = [bank.raise_songs(torch.from_numpy(song)).numpy() for song in clips]
     read = replace(texts, passage_emb=bank.raise_texts(texts.passage_emb))
-    return score_matrix(read, raised, float(model.net.trained_tau.detach()))
+    return score_matrix(read, raised, float(model.net.bare_tau.detach()))

@@ -1,0 +1,115 @@
+"""What a trained network is given when it is kept: a narrow joint space, and a bank of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from retrieval.build import copy_weights
+from retrieval.data.cache import CachedSong
+from retrieval.inference import LongplayModel
+from retrieval.model import CoLLAP, ModelConfig
+from retrieval.narrow import FILLERS, fit_narrow
+from retrieval.querybank import RESERVED
+from retrieval.scoring import embed_texts, encode_songs
+
+Row = TypeVar("Row")
+#: Fewer songs with captions, or with long ones, say little about any other.
+LEAST_SONGS = 20
+#: Songs, and captions of each, that tell which directions matter.
+_SONGS, _CAPTIONS = 200, 3
+
+
+def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
+    """The network of which a checkpoint is made.
+
+    Args:
+        net: as trained: in all its width, and without a bank.
+        songs: of training.
+
+    Returns:
+        Another network of the same weights, in evaluation mode; ``net`` itself where it wants
+        neither, or there are fewer than :data:`LEAST_SONGS` songs for either.
+    """
+    training = net.training
+    made = with_querybank(with_narrow(net, songs), songs)
+    net.train(training)
+    return made
+
+
+def with_narrow(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
+    """The network with a narrow joint space, by the clips and captions of some of its songs."""
+    config = net.config.narrow
+    told = _spread([song for song in songs if song.song.captions], _SONGS)
+    if config is None or config.dim >= net.config.dim or len(told) < LEAST_SONGS:
+        return net
+    model = LongplayModel(net, digest="")  # which puts it in evaluation mode
+    captions = [c.text for song in told for c in _spread(song.song.captions, _CAPTIONS)]
+    texts = embed_texts(model, captions)
+    clips = np.concatenate(list(encode_songs(model, told)))
+    passages = texts.passage_emb[texts.passage_weight > 0].numpy()
+    directions = config.dim - FILLERS - (RESERVED if net.config.querybank else 0)
+    made = _remade(net, replace(net.config, narrow=replace(config, directions=directions)))
+    assert made.narrow is not None
+    matrices = fit_narrow(clips, passages, directions)
+    for buffer, value in zip(
+        (made.narrow.songs, made.narrow.texts, made.narrow.scale), matrices, strict=True
+    ):
+        buffer.copy_(torch.as_tensor(value))
+    return made
+
+
+def with_querybank(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
+    """The network with a bank.
+
+    The longest caption of each song is for the bank, if it has as many passages as
+    ``full_passages``; of more than ``texts`` of them, as many, evenly spread.
+    """
+    config = net.config.querybank
+    if config is None:
+        return net
+    told = [(song, text) for song in songs if (text := _long_caption(net, song))]
+    if len(told) < LEAST_SONGS:
+        return net
+    told = _spread(told, config.texts)
+    model = LongplayModel(net, digest="")
+    texts = embed_texts(model, [text for _, text in told])
+    sized = replace(config, texts=len(told), passages=texts.passage_weight.shape[1])
+    filled = _remade(net, replace(net.config, querybank=sized))
+    bank = filled.querybank
+    assert bank is not None
+    bank.passage_emb.copy_(texts.passage_emb)
+    bank.passage_weight.copy_(texts.passage_weight)
+    with torch.inference_mode():
+        priors = [
+            filled.bank_prior(clip_emb[None], torch.ones(1, len(clip_emb), dtype=torch.bool))
+            for clip_emb in map(torch.from_numpy, encode_songs(model, [song for song, _ in told]))
+        ]
+    bank.level.copy_(torch.cat(priors).mean())
+    return filled
+
+
+def _remade(net: CoLLAP, config: ModelConfig) -> CoLLAP:
+    """The same weights in a network that has room for more."""
+    made = CoLLAP(config).to(net.log_tau.device).eval()
+    copy_weights(net, made)
+    if net.narrow is not None and made.narrow is not None:
+        made.narrow.load_state_dict(net.narrow.state_dict())
+    return made
+
+
+def _spread(rows: Sequence[Row], most: int) -> list[Row]:
+    """As many of them, evenly spread, or all."""
+    count = min(most, len(rows))
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+
+
+def _long_caption(net: CoLLAP, song: CachedSong) -> str | None:
+    """The longest caption of a song, where it is as long as texts of a bank are."""
+    assert net.config.querybank is not None
+    text = max((caption.text for caption in song.song.captions), key=len, default="")
+    return text if text and len(net.split(text)) >= net.config.querybank.full_passages else None

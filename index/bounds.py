@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.codes import WIDTHS, Codes
+from index.codes import Codes
 from index.kernels import CodedQuery, refine, scan
 from index.table import Ragged, Span
 
 EPS = float(np.finfo(np.float32).eps)
+#: Products of a similarity by the first plane, for the rounding of their sum.
+TERMS = 32
 #: Largest coefficient of a query: 80 products with bytes stay far below 2**31.
 _MOST = 32_000
 
@@ -70,7 +72,7 @@ def song_bounds(
             out[:, span.first : span.last] = scan(coded.first, span.offsets, every, begins)
             out[:, span.first + beyond_owners(span, coded)] = np.inf
     for row, query in zip(out, queries, strict=True):
-        row += np.float32(4 * (len(query.emb) + WIDTHS[0]) * EPS * max(query.size, 1.0))
+        row += np.float32(4 * (len(query.emb) + TERMS) * EPS * max(query.size, 1.0))
     return out
 
 
@@ -142,7 +144,7 @@ def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool
     every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
     reach = np.sqrt(codes.spread @ (turned * turned).T) * codes.tail_step[:, None]
     coefs, steps, lost, done = [], [], [], 0
-    for width in WIDTHS:
+    for width in codes.widths:
         last = reach[0] if upper and not done else np.zeros(len(query))
         own = every[:, done : done + width - 1]
         done += width - 1

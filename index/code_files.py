@@ -1,6 +1,6 @@
 """Codes on disk: caches beside a library's segments, made again where missing or damaged.
 
-``cache/SOURCE-OWN.codes3`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
+``cache/SOURCE-OWN.codes4`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
 OWN is the SHA-256 of the cache itself, which is checked before any of it is used. Nothing is lost
 with these files, and a library whose folder cannot be written is searched without them.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from index.arrays import Column, dump_columns, view_columns
-from index.codes import BLOCK, DIRECTIONS, WIDTHS, Codes, make_codes
+from index.codes import BLOCK, Codes, directions_of, make_codes, widths_of
 from index.files import CheckedFile, Disk, Tally
 from retrieval.errors import DamagedLibraryError
 
@@ -23,8 +23,8 @@ FOLDER = "cache"
 #: Segments with fewer rows are scored in full; codes would not make that faster.
 LEAST_ROWS = 1 << 12
 
-_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes3")
-_OLD = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.codes[12]")
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes4")
+_OLD = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.codes[123]")
 
 
 def codes_of(
@@ -70,7 +70,7 @@ def forget(library: Path, sources: Set[str]) -> None:
 
 def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
     """The first whole cache of a source; damaged ones are deleted."""
-    for path in folder.glob(f"{source[:32]}-*.codes3"):
+    for path in folder.glob(f"{source[:32]}-*.codes4"):
         name = _NAME.fullmatch(path.name)
         try:
             if name:
@@ -88,13 +88,14 @@ def _codes(found: dict[str, np.ndarray], count: int, dim: int) -> Codes:
     """Codes of a table ``[count, dim]``; their checksum was right, but they may be of another."""
     beyond = found.get("beyond", np.zeros(0))
     blocks = -(-count // BLOCK)
-    planes = zip(("first", "second", "third"), WIDTHS, strict=True)
+    widths = widths_of(dim)
+    planes = zip(("first", "second", "third"), widths, strict=True)
     expected = {
         **{name: ((blocks, width // 2, BLOCK, 2), "int8") for name, width in planes},
         "mean": ((dim,), "float32"),
         "basis": ((dim, dim), "float32"),
         "dual": ((dim, dim), "float64"),
-        "scale": ((DIRECTIONS,), "float32"),
+        "scale": ((directions_of(widths),), "float32"),
         "spread": ((3, dim), "float32"),
         "tail_step": ((3,), "float32"),
         "beyond": ((beyond.size,), "int64"),
@@ -115,4 +116,4 @@ def _write(codes: Codes, source: str, folder: Path) -> None:
     temporary = folder / f"{source[:32]}.{os.getpid()}.tmp"
     disk.write(temporary, tally.over(dump_columns(columns)))
     disk.sync_file(temporary)
-    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes3")
+    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes4")

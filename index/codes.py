@@ -1,10 +1,10 @@
-"""Every clip or passage in 128 bytes, in three planes; what each leaves out is bounded (design 3).
+"""Every clip or passage in 128 bytes or 72, in three planes; what each leaves out is bounded.
 
 Embeddings lie in a narrow cone: after the mean is taken off, 23 principal directions hold nearly
 all of the variance. The first plane has a byte for each of them, and one for the size of the
 rest; it is read for every song. The second has the next 23 directions and the size of what is left
-then; it is read for the songs that the first leaves open. The third has 79 more, for the few songs
-that are open still.
+then; it is read for the songs that the first leaves open. The third has 79 more, or the 23 that a
+narrow joint space has left, for the few songs that are open still (design section 3).
 
 Where it is known what will ask, as clips ask for texts, the directions are those in which the rows
 differ most *for such queries*: texts vary in many ways that no song can tell apart.
@@ -12,14 +12,15 @@ differ most *for such queries*: texts vary in many ways that no song can tell ap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-#: Bytes of a row in each plane; ``index/loops/codes.h`` has the same numbers.
-WIDTHS = (24, 24, 80)
-#: Directions that have a byte: the last byte of a plane is a size.
-DIRECTIONS = sum(WIDTHS) - len(WIDTHS)
+#: Bytes of a row in the first two planes; ``index/loops/codes.h`` has the same numbers.
+_FIRST = (24, 24)
+#: In the third: of rows so narrow that nothing is left then, and of others.
+_THIRD = (24, 80)
 #: Rows whose bytes stand together, so that one instruction multiplies a number of each.
 BLOCK = 8
 _BLOCK_ROWS = 1 << 13
@@ -39,19 +40,19 @@ class Codes:
 
     ``<q, x> = <q, mean> + <dual.T q, z>`` with ``z = basis.T (x - mean)``. Row x has the bytes
     ``round(z[d] / scale[d])``, at most 127 either way, for 23 directions d in ``first``, the next
-    23 in ``second`` and 79 more in ``third``. What a plane and those before it leave of z has the
-    size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the plane's
+    23 in ``second`` and 79 (or 23) more in ``third``. What a plane and those before it leave of z
+    has the size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the plane's
     last byte.
 
     A plane is int8 ``[blocks, width / 2, 8, 2]``: of every eight rows, two bytes of each in turn.
     Rows that only fill the last block are zeros.
 
     Attributes:
-        first, second, third: the planes, of the widths :data:`WIDTHS`; last bytes are 1..127.
+        first, second, third: the planes, as :func:`widths_of` says; last bytes are 1..127.
         mean: float32 ``[dim]``.
         basis: float32 ``[dim, dim]``, columns by falling variance of z.
         dual: float64 ``[dim, dim]``, ``dual.T @ basis`` is the identity.
-        scale: float32 ``[125]``; 0 beyond ``dim``.
+        scale: float32 ``[directions]``; 0 beyond ``dim``.
         spread: float32 ``[3, dim]``, positive; how large the rest usually is in each direction,
             after each plane.
         tail_step: float32 ``[3]``, likewise.
@@ -75,6 +76,22 @@ class Codes:
         """All three."""
         return self.first, self.second, self.third
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes of a row in each."""
+        return tuple(2 * plane.shape[1] for plane in self.planes)
+
+
+def widths_of(dim: int) -> tuple[int, int, int]:
+    """Bytes of a row in each plane; the last byte of each is a size."""
+    narrow = (*_FIRST, _THIRD[0])
+    return narrow if dim <= directions_of(narrow) else (*_FIRST, _THIRD[1])
+
+
+def directions_of(widths: Sequence[int]) -> int:
+    """Directions that have a byte."""
+    return sum(widths) - len(widths)
+
 
 def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
     """Codes of ``rows``, float32 or float16 ``[rows, dim]``, at least one row.
@@ -95,17 +112,18 @@ def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
     # A narrow metric makes similarities differences of large numbers: those need float64.
     turn = basis if queries is None else basis.astype(np.float64)
     turned = (sample @ basis).astype(np.float32)
-    scale = np.zeros(DIRECTIONS, np.float32)
+    widths = widths_of(rows.shape[1])
+    scale = np.zeros(directions_of(widths), np.float32)
     kept = min(len(scale), rows.shape[1])
     scale[:kept] = _ROOM * np.abs(turned[:, :kept]).max(axis=0) / _MOST
-    spread = np.stack([_spread(left) for left in _split(turned, scale)[1]])
+    spread = np.stack([_spread(left) for left in _split(turned, scale, widths)[1]])
     blocks = -(-len(rows) // BLOCK)
-    planes = [np.empty((blocks, width // 2, BLOCK, 2), np.int8) for width in WIDTHS]
-    tail = np.empty((len(WIDTHS), len(rows)), np.float32)
+    planes = [np.empty((blocks, width // 2, BLOCK, 2), np.int8) for width in widths]
+    tail = np.empty((len(widths), len(rows)), np.float32)
     for start in range(0, len(rows), _BLOCK_ROWS):
         some = slice(start, start + _BLOCK_ROWS)
-        every, left = _split((rows[some].astype(turn.dtype) - mean) @ turn, scale)
-        for i, (plane, part) in enumerate(zip(planes, _by_planes(every), strict=True)):
+        every, left = _split((rows[some].astype(turn.dtype) - mean) @ turn, scale, widths)
+        for i, (plane, part) in enumerate(zip(planes, _by_planes(every, widths), strict=True)):
             own = _in_blocks(part)
             plane[start // BLOCK :][: len(own)] = own
             left[i] *= left[i]
@@ -164,8 +182,10 @@ def _spread(left: np.ndarray) -> np.ndarray:
     return (size + 0.01 * size.max() + 1e-7).astype(np.float32)
 
 
-def _split(turned: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Bytes ``[rows, 125]``, and what each plane and those before it leave of ``turned``."""
+def _split(
+    turned: np.ndarray, scale: np.ndarray, widths: Sequence[int]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Bytes ``[rows, directions]``, and what each plane and those before it leave of ``turned``."""
     kept = min(len(scale), turned.shape[1])
     step = scale[:kept]
     code = np.zeros((len(turned), len(scale)), np.int8)
@@ -175,7 +195,7 @@ def _split(turned: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[np.n
     rounded *= step
     left: list[np.ndarray] = []
     done = 0
-    for width in WIDTHS:
+    for width in widths:
         rest = (left[-1] if left else turned).copy()
         end = min(done + width - 1, kept)
         rest[:, done:end] -= rounded[:, done:end]
@@ -184,7 +204,7 @@ def _split(turned: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, list[np.n
     return code, left
 
 
-def _by_planes(code: np.ndarray) -> list[np.ndarray]:
+def _by_planes(code: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     """Bytes of all directions, plane by plane, without the last byte of each."""
-    edges = np.cumsum([width - 1 for width in WIDTHS])
+    edges = np.cumsum([width - 1 for width in widths])
     return np.split(code, edges[:-1], axis=1)

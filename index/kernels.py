@@ -103,7 +103,7 @@ class CodedQuery:
         return _Query(
             *(address(coef, np.int16) for coef in self.coef),
             *(address(row) for rows in (self.step, self.reach, self.margin) for row in rows),
-            address(self.shift), address(self.weight), len(self),
+            address(self.shift), address(self.weight), len(self), self.coef[2].shape[1],
         )  # fmt: skip
 
 
@@ -111,6 +111,7 @@ class _Query(ctypes.Structure):
     _fields_ = (
         *((f"pointer_{i}", ctypes.c_void_p) for i in range(12)),
         ("passages", _Int),
+        ("third", _Int),
     )
 
 

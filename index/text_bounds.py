@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.bounds import EPS, beyond_owners, code_query
-from index.codes import WIDTHS, Codes
+from index.bounds import EPS, TERMS, beyond_owners, code_query
+from index.codes import Codes
 from index.table import Ragged, Span
 from index.text_kernels import refine_texts, scan_texts, score_texts
 
@@ -35,7 +35,7 @@ def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | Non
         weight = _weights(texts, span)
         bound = scan_texts(coded.first, span.offsets, weight, query)
         # Rounding of the sums of bytes and of passages.
-        bound += np.float32(4 * (texts.longest + WIDTHS[0]) * EPS) * _size(weight, span)
+        bound += np.float32(4 * (texts.longest + TERMS) * EPS) * _size(weight, span)
         bound[_unknown(weight, span, coded)] = np.inf
         out[span.first : span.last] = bound
     return out

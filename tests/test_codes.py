@@ -11,7 +11,7 @@ from loop_kinds import KINDS, use_loops
 
 from index import Library, Song, Text, code_files
 from index.bounds import TightBounds, song_bounds
-from index.codes import WIDTHS, block_rows, make_codes
+from index.codes import block_rows, make_codes, widths_of
 from index.exact import pair_score
 from index.search import as_passages, search_each, search_songs
 from index.table import Ragged
@@ -221,7 +221,7 @@ def test_a_folder_that_takes_no_cache_is_searched_all_the_same(tmp_path: Path) -
     rows = unit_rows(np.random.default_rng(1), 30, 20)
     (tmp_path / code_files.FOLDER).write_text("in the way")
     codes = code_files.codes_of(rows, "ab" * 32, tmp_path, least=1)
-    assert codes.first.shape == (4, WIDTHS[0] // 2, 8, 2)
+    assert codes.first.shape == (4, widths_of(rows.shape[1])[0] // 2, 8, 2)
 
 
 def test_library_answers_are_the_same_in_every_mode(

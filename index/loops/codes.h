@@ -7,12 +7,13 @@
 #define FIRST 24
 #define SECOND 24
 #define THIRD 80
+#define NARROW 24 /* THIRD where no more is left */
 
 /* A coded query: see CodedQuery in index/kernels.py. */
 struct query {
     const int16_t *coef[3];
     const float *step[3], *reach[2], *margin[2], *shift, *weight;
-    int64_t passages;
+    int64_t passages, third; /* third: bytes of a row in the third plane */
 };
 
 /* Each pair of a query's numbers once for every row of a block: `pairs` pairs of int16. */
@@ -26,8 +27,8 @@ INLINE void repeat_pairs(const int16_t *coef, int64_t pairs, int16_t *wide)
 /* The numbers of all planes, each pair repeated; NULL where there is no memory. */
 INLINE int16_t *wide_query(const struct query *q, int16_t *wide[3])
 {
-    int64_t width[3] = {FIRST, SECOND, THIRD}, at = 0;
-    int16_t *all = malloc(q->passages * (FIRST + SECOND + THIRD) * BLOCK * sizeof *all);
+    int64_t width[3] = {FIRST, SECOND, q->third}, at = 0;
+    int16_t *all = malloc(q->passages * (FIRST + SECOND + q->third) * BLOCK * sizeof *all);
     for (int i = 0; all && i < 3; i++) {
         wide[i] = all + at;
         repeat_pairs(q->coef[i], q->passages * width[i] / 2, wide[i]);
@@ -114,5 +115,15 @@ INLINE void dots_of(const int8_t *block, int width, const int16_t *wide, int64_t
         some_dots(block, width, wide + p * width * BLOCK, 4, dot + p * stride, stride);
     for (; p < passages; p++)
         some_dots(block, width, wide + p * width * BLOCK, 1, dot + p * stride, stride);
+}
+
+/* The same of the third plane, which has one of two widths. */
+INLINE void third_dots(const int8_t *block, const struct query *q, const int16_t *wide,
+                       int32_t *dot, int64_t stride)
+{
+    if (q->third == NARROW)
+        dots_of(block, NARROW, wide, q->passages, dot, stride);
+    else
+        dots_of(block, THIRD, wide, q->passages, dot, stride);
 }
 #endif

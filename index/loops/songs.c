@@ -181,10 +181,10 @@ INLINE void end_song(const struct query *q, const struct planes *planes, int16_t
     int64_t begin = song->from - start * BLOCK, n = song->to - song->from;
     vec none = {0};
     for (int64_t i = 0; i < vecs; i++) {
-        const int8_t *three = planes->third + (start + i) * BLOCK * THIRD;
+        const int8_t *three = planes->third + (start + i) * BLOCK * q->third;
         ivec inside = lanes_of(start + i, song->from, song->to);
-        vec size = sizes(three, THIRD);
-        dots_of(three, THIRD, wide[2], q->passages, (int32_t *)dot, BLOCK);
+        vec size = sizes(three, q->third);
+        third_dots(three, q, wide[2], (int32_t *)dot, BLOCK);
         for (int64_t p = 0; p < q->passages; p++) {
             struct interval x = interval_of(song->room, p, vecs);
             vec sim = x.sim[i] + floats(dot[p]) * q->step[2][p];
@@ -219,7 +219,7 @@ int LOOP(refine)(const int8_t *first, const int8_t *second, const int8_t *third,
                                         upper + i + k, middle + i + k};
             begin_song(q, &planes, wide, dot, songs + k);
             if (upper[i + k] >= bar)
-                fetch(third, THIRD, songs + k);
+                fetch(third, q->third, songs + k);
             if (i + k + AHEAD < count) {
                 own = chosen[i + k + AHEAD];
                 next = (struct refined){.from = offsets[own], .to = offsets[own + 1]};

@@ -108,10 +108,10 @@ INLINE void refine_text(const struct query *q, struct planes planes, const float
     if (*upper < bar)
         return;
     for (int64_t b = from / BLOCK; b <= last; b++) {
-        const int8_t *three = planes.third + b * BLOCK * THIRD;
-        dots_of(three, THIRD, wide[2], clips, (int32_t *)dot, BLOCK);
+        const int8_t *three = planes.third + b * BLOCK * q->third;
+        third_dots(three, q, wide[2], (int32_t *)dot, BLOCK);
         add_plane(q, 2, dot, b, from, to, every, vecs);
-        set_slack(q, 1, sizes(three, THIRD), b, from, to, every, vecs);
+        set_slack(q, 1, sizes(three, q->third), b, from, to, every, vecs);
     }
     *middle = *upper = maxsim_bound(weight + from, every, n, vecs);
     if (*upper < bar)

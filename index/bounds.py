@@ -47,7 +47,10 @@ class Passages:
 
 
 def song_bounds(
-    queries: Sequence[Passages], clips: Ragged, codes: Sequence[Codes | None]
+    queries: Sequence[Passages],
+    clips: Ragged,
+    codes: Sequence[Codes | None],
+    songs: slice = slice(None),
 ) -> np.ndarray:
     """``U[i, j] >= S[i, j]`` of several queries with all songs, the bound of MaxSim.
 
@@ -58,19 +61,24 @@ def song_bounds(
         queries: all are bounded while the codes are read once.
         clips: clips of all songs.
         codes: of each part of ``clips``; None where a part has none, so that nothing is known.
+        songs: a stretch of them, all by default.
 
     Returns:
         float32 ``[queries, songs]``, infinite where nothing is known.
     """
+    begin, end, _ = songs.indices(len(clips))
     emb = np.concatenate([query.emb for query in queries])
     weight = np.concatenate([query.weight for query in queries])
     begins = np.cumsum([0, *(len(query.emb) for query in queries)])
-    out = np.full((len(queries), len(clips)), np.inf, np.float32)
+    out = np.full((len(queries), end - begin), np.inf, np.float32)
     for span, coded in zip(clips.spans, codes, strict=True):
-        if coded is not None and span.last > span.first:
+        first, last = max(span.first, begin), min(span.last, end)
+        if coded is not None and last > first:
             every = code_query(emb, weight, coded, upper=True)
-            out[:, span.first : span.last] = scan(coded.first, span.offsets, every, begins)
-            out[:, span.first + beyond_owners(span, coded)] = np.inf
+            offsets = span.offsets[first - span.first : last - span.first + 1]
+            out[:, first - begin : last - begin] = scan(coded.first, offsets, every, begins)
+            unknown = span.first + beyond_owners(span, coded)
+            out[:, unknown[(unknown >= first) & (unknown < last)] - begin] = np.inf
     for row, query in zip(out, queries, strict=True):
         row += np.float32(4 * (len(query.emb) + TERMS) * EPS * max(query.size, 1.0))
     return out

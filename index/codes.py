@@ -41,8 +41,8 @@ class Codes:
     ``<q, x> = <q, mean> + <dual.T q, z>`` with ``z = basis.T (x - mean)``. Row x has the bytes
     ``round(z[d] / scale[d])``, at most 127 either way, for 23 directions d in ``first``, the next
     23 in ``second`` and 79 (or 23) more in ``third``. What a plane and those before it leave of z
-    has the size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the plane's
-    last byte.
+    has the size ``sqrt(sum_d left[d]^2 / spread[d])``, which is at most ``tail_step`` times the
+    plane's last byte.
 
     A plane is int8 ``[blocks, width / 2, 8, 2]``: of every eight rows, two bytes of each in turn.
     Rows that only fill the last block are zeros.

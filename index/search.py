@@ -20,6 +20,9 @@ _FEW_CLIPS = 1 << 16
 _FEW_SIMILARITIES = 1 << 20
 #: Queries whose bounds are made together: their passages and one song's codes stay in the cache.
 _TOGETHER = 8
+#: Of so many songs at least, one in `_SAMPLE` is searched first; where bounds by the first plane
+#: leave more than this share of them open, they are not made of the others.
+_LEAST_SAMPLED, _SAMPLE, _HOPELESS = 1024, 8, 0.4
 
 
 def search_songs(
@@ -113,15 +116,71 @@ def _certified(
     found = []
     for start in range(0, len(queries), _TOGETHER):
         some = queries[start : start + _TOGETHER]
-        upper = song_bounds(some, clips, codes)
-        for query, bound, own in zip(some, upper, rows[start : start + _TOGETHER], strict=True):
-            slack = rounding(clips.dim, tau, clips.longest) * query.size
-            fast = partial(fast_scores, query.emb, query.weight, clips, tau)
-            own_bound = bound if len(own) == len(bound) else bound[own]
-            walk = Walk(own, own_bound, k, fast, slack, budget or len(own))
-            walk.run(TightBounds(query, clips, codes, tau))
-            found.append(walk.ranking(_true_score(query, clips, tau, "attention")))
+        asked = [
+            _Asked(query, own, clips, codes, tau, k, budget)
+            for query, own in zip(some, rows[start : start + _TOGETHER], strict=True)
+        ]
+        left = slice(0, len(clips))
+        if budget is None and len(clips) >= _LEAST_SAMPLED:
+            # A stretch first: it tells whether bounds by the first plane are worth having.
+            left = slice(len(clips) // _SAMPLE, len(clips))
+            sample = slice(0, left.start)
+            upper = song_bounds(some, clips, codes, sample)
+            if all(one.run(sample, own) > _HOPELESS for one, own in zip(asked, upper, strict=True)):
+                for one in asked:
+                    one.run(left, None)
+                left = slice(len(clips), len(clips))
+        if left.start < left.stop:
+            upper = song_bounds(some, clips, codes, left)
+            for one, own in zip(asked, upper, strict=True):
+                one.run(left, own)
+        found += [one.ranking() for one in asked]
     return found
+
+
+class _Asked:
+    """One query on its way."""
+
+    def __init__(
+        self,
+        query: Passages,
+        rows: np.ndarray,
+        clips: Ragged,
+        codes: Sequence[Codes | None],
+        tau: float,
+        k: int,
+        budget: int | None,
+    ):
+        slack = rounding(clips.dim, tau, clips.longest) * query.size
+        fast = partial(fast_scores, query.emb, query.weight, clips, tau)
+        in_order = len(rows) == len(clips) or bool((rows[1:] > rows[:-1]).all())
+        self._rows = rows if in_order else np.sort(rows)
+        self._tight = TightBounds(query, clips, codes, tau)
+        self._walk = Walk(k, fast, slack, budget or len(rows))
+        self._score = _true_score(query, clips, tau, "attention")
+
+    def run(self, songs: slice, upper: np.ndarray | None) -> float:
+        """Go through a stretch of the songs, which follows on the last one.
+
+        Args:
+            songs: the stretch.
+            upper: a bound of each of its songs, or None.
+
+        Returns:
+            The share of them whose bound reaches the k-th best score so far.
+        """
+        begin, end = np.searchsorted(self._rows, [songs.start, songs.stop])
+        own = self._rows[begin:end]
+        if upper is None or not len(own):
+            self._walk.run(own, None, self._tight)
+            return 1.0
+        bound = upper[own - songs.start]
+        self._walk.run(own, bound, self._tight)
+        return float((bound >= self._walk.bar).mean())
+
+    def ranking(self) -> Ranking:
+        """The answer."""
+        return self._walk.ranking(self._score)
 
 
 def _true_score(query: Passages, clips: Ragged, tau: float, pooling: str) -> Callable[[int], float]:
@@ -170,6 +229,6 @@ def search_texts(
         return rescore(score, own, fast(own), k, slack, len(own))
     coded = codes()
     upper = text_bounds(clip_emb, texts, coded)[own]
-    walk = Walk(own, upper, k, fast, slack, budget or len(own))
-    walk.run(partial(tight_text_bounds, clip_emb, texts, coded, tau))
+    walk = Walk(k, fast, slack, budget or len(own))
+    walk.run(own, upper, partial(tight_text_bounds, clip_emb, texts, coded, tau))
     return walk.ranking(score)

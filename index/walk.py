@@ -43,8 +43,6 @@ class Walk:
     """Scores rows by falling bound until the k-th best score is above all bounds that are left.
 
     Args:
-        rows: to choose from.
-        upper: a bound of each.
         k: how many are wanted.
         fast: scores of some rows, each within ``slack`` of the true one.
         budget: most rows to score.
@@ -52,35 +50,36 @@ class Walk:
 
     def __init__(
         self,
-        rows: np.ndarray,
-        upper: np.ndarray,
         k: int,
         fast: Callable[[np.ndarray], np.ndarray],
         slack: float,
         budget: int,
     ):
-        self._rows, self._upper, self._k = rows, upper.copy(), k
-        self._fast, self._slack, self._budget = fast, slack, budget
+        self._k, self._fast, self._slack, self._budget = k, fast, slack, budget
+        self._rows, self._upper = np.zeros(0, np.int64), np.zeros(0, np.float32)
         self._scored, self._values = np.zeros(0, np.int64), np.zeros(0)
         #: No row below it is among the first k.
-        self._bar = -np.inf
+        self.bar = -np.inf
 
-    def run(self, tighten: _Tighten) -> None:
-        """Score until the answer is proven or the budget is used up.
+    def run(self, rows: np.ndarray, upper: np.ndarray | None, tighten: _Tighten) -> None:
+        """Score until it is proven of these rows too, or the budget is used up.
 
         Args:
+            rows: none of them of an earlier call.
+            upper: a bound of each; None goes by the bar of earlier rows and by ``tighten`` alone.
             tighten: of rows and the bar, better bounds and estimates of the rows, or None.
         """
+        if not len(rows):
+            return
         most = max(_BATCH, 2 * self._k)
-        unknown = np.flatnonzero(np.isinf(self._upper))
-        if len(unknown):  # nothing is known of these
-            self._take(unknown)
-        likely = _largest(self._upper, 4 * most)
-        found = tighten(self._rows[likely], -np.inf)
-        if found is not None:  # the best by estimates raise the bar at once
-            likely = likely[_largest(found[1], most)]
-        self._take(likely[:most])
-        found = tighten(self._rows, self._bar)
+        if upper is None:
+            self._rows, self._upper = rows, np.full(len(rows), np.finfo(np.float32).max)
+        else:
+            self._rows, self._upper = rows, upper.copy()
+            self._drop()
+            if len(self._rows):
+                self._raise_bar(tighten, most)
+        found = tighten(self._rows, self.bar)
         if found is not None:
             self._upper = np.minimum(self._upper, found[0])
             self._drop()
@@ -90,6 +89,17 @@ class Walk:
         while len(self._rows) and len(self._scored) < self._budget:
             self._take(np.arange(min(batch, len(self._rows))))
             batch *= 2
+
+    def _raise_bar(self, tighten: _Tighten, most: int) -> None:
+        """Score the likeliest rows first."""
+        unknown = np.flatnonzero(np.isinf(self._upper))
+        if len(unknown):  # nothing is known of these
+            self._take(unknown)
+        likely = _largest(self._upper, 4 * most)
+        found = tighten(self._rows[likely], -np.inf)
+        if found is not None:  # the best by estimates raise the bar at once
+            likely = likely[_largest(found[1], most)]
+        self._take(likely[:most])
 
     def ranking(self, score: Callable[[int], float]) -> Ranking:
         """The answer, with true scores; what was left unscored may leave a gap."""
@@ -108,13 +118,13 @@ class Walk:
         self._scored = np.concatenate([self._scored, chosen])
         self._values = np.concatenate([self._values, self._fast(chosen)])
         if len(self._values) >= self._k:
-            self._bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
+            self.bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
         self._upper[places] = np.nan  # below every bar
         self._drop()
 
     def _drop(self) -> None:
         """Forget rows that cannot win; one whose bound equals the bar may tie, and stays."""
-        kept = np.flatnonzero(self._upper >= self._bar)
+        kept = np.flatnonzero(self._upper >= self.bar)
         self._rows, self._upper = self._rows[kept], self._upper[kept]
 
 

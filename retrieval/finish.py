@@ -51,11 +51,12 @@ def with_narrow(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     captions = [c.text for song in told for c in _spread(song.song.captions, _CAPTIONS)]
     texts = embed_texts(model, captions)
     clips = np.concatenate(list(encode_songs(model, told)))
-    passages = texts.passage_emb[texts.passage_weight > 0].numpy()
+    real = texts.passage_weight > 0
+    passages, weights = texts.passage_emb[real].numpy(), texts.passage_weight[real].numpy()
     directions = config.dim - FILLERS - (RESERVED if net.config.querybank else 0)
     made = _remade(net, replace(net.config, narrow=replace(config, directions=directions)))
     assert made.narrow is not None
-    matrices = fit_narrow(clips, passages, directions)
+    matrices = fit_narrow(clips, passages, weights, directions)
     for buffer, value in zip(
         (made.narrow.songs, made.narrow.texts, made.narrow.scale), matrices, strict=True
     ):

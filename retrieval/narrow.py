@@ -95,7 +95,7 @@ class Narrow(nn.Module):
 
 
 def fit_narrow(
-    clips: np.ndarray, passages: np.ndarray, directions: int
+    clips: np.ndarray, passages: np.ndarray, weights: np.ndarray, directions: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The directions that matter most to products of passages and clips.
 
@@ -107,6 +107,8 @@ def fit_narrow(
     Args:
         clips: ``[n, wide]``, unit rows.
         passages: ``[m, wide]``, unit rows.
+        weights: ``[m]``, how much each counts in its text: a short text is worth as much as a long
+            one.
         directions: how many.
 
     Returns:
@@ -114,7 +116,7 @@ def fit_narrow(
         between products.
     """
     x, q = clips.astype(np.float64), passages.astype(np.float64)
-    size, own = np.linalg.eigh(q.T @ q / len(q))
+    size, own = np.linalg.eigh((q.T * weights) @ q / weights.sum())
     root = np.sqrt(np.maximum(size, 0) + _UNASKED * size.mean())
     metric, inverse = (own * root) @ own.T, (own / root) @ own.T
     spread, axes = np.linalg.eigh(metric @ (x.T @ x / len(x)) @ metric)

@@ -43,7 +43,7 @@ def narrow_of(clips: np.ndarray, passages: np.ndarray, directions: int) -> Narro
     narrow = Narrow(NarrowConfig(directions + FILLERS, directions), clips.shape[1])
     for buffer, value in zip(
         (narrow.songs, narrow.texts, narrow.scale),
-        fit_narrow(clips, passages, directions),
+        fit_narrow(clips, passages, np.ones(len(passages)), directions),
         strict=True,
     ):
         buffer.copy_(torch.as_tensor(value))
@@ -71,7 +71,7 @@ def test_no_other_directions_leave_out_less(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(narrow_module, "_UNASKED", 1e-9)  # no care for other texts
     clips, passages = drawn()
     true = passages @ clips.T
-    songs, texts, scale = fit_narrow(clips, passages, 6)
+    songs, texts, scale = fit_narrow(clips, passages, np.ones(300), 6)
     least = np.mean(((passages @ texts.T) @ (clips @ songs.T).T / scale - true) ** 2)
     values = np.linalg.svd(true, compute_uv=False)
     assert least < 1.02 * (values[6:] ** 2).sum() / true.size  # that of any rank (Eckart, Young)
@@ -90,6 +90,18 @@ def test_rows_stay_unit_vectors_and_padding_stays_empty() -> None:
         assert torch.allclose(out[:-1].norm(dim=1), torch.ones(len(rows)), atol=1e-6)
         assert (out[-1] == 0).all()
         assert (out[:, empty] == 0).all()
+
+
+def test_a_short_text_is_worth_a_long_one() -> None:
+    clips, passages = drawn()
+    long, short = passages[:200] @ np.diag((np.arange(24) % 2).astype(float)), passages[200:]
+    told, weights = np.concatenate([long, short]), np.repeat([0.02, 1.0], [200, 100])
+    left = []
+    for given in (weights, np.ones(300)):
+        songs, texts, scale = fit_narrow(clips, told, given, 8)
+        found = (short @ texts.T) @ (clips @ songs.T).T / scale
+        left.append(np.mean((found - short @ clips.T) ** 2))
+    assert left[0] < 0.8 * left[1]
 
 
 def test_directions_for_other_texts_are_not_lost() -> None:

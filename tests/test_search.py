@@ -312,8 +312,11 @@ def test_scores_that_are_off_by_what_is_allowed_change_no_answer(
         found = rescore(lambda row: float(true[row]), rows, fast, k, slack, count)  # noqa: B023
         assert found.rows.tolist() == best.rows.tolist()
         upper = true + rng.exponential(float(rng.choice([0.003, 0.3])), count)
-        walk = Walk(rows, upper, k, lambda own: fast[own], slack, count)  # noqa: B023
-        walk.run(lambda rows, bar: None)
+        walk = Walk(k, lambda own: fast[own], slack, count)  # noqa: B023
+        stop = int(rng.integers(0, count + 1))  # in two stretches, one of them maybe empty
+        walk.run(rows[:stop], upper[:stop], lambda rows, bar: None)
+        rest = upper[stop:] if rng.random() < 0.5 else None
+        walk.run(rows[stop:], rest, lambda rows, bar: None)
         walked = walk.ranking(lambda row: float(true[row]))  # noqa: B023
         assert walked.exact
         assert walked.rows.tolist() == best.rows.tolist()

@@ -10,6 +10,7 @@ from fake_embedder import unit_rows
 from loop_kinds import KINDS, use_loops
 
 from index import render
+from index.bounds import song_bounds
 from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
@@ -320,3 +321,37 @@ def test_scores_that_are_off_by_what_is_allowed_change_no_answer(
         walked = walk.ranking(lambda row: float(true[row]))  # noqa: B023
         assert walked.exact
         assert walked.rows.tolist() == best.rows.tolist()
+
+
+@pytest.mark.parametrize("kind", ["easy", "hopeless"])
+def test_bounds_that_exclude_nothing_are_made_of_a_stretch_only(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    # Where all directions matter alike, the 23 of the first plane say little.
+    falling = 0.5 ** np.arange(200) if kind == "easy" else np.ones(200)
+    songs = (
+        rng.normal(size=(1600, 1, 200)) * falling + 0.1 * rng.normal(size=(1600, 6, 200)) * falling
+    )
+    songs /= np.linalg.norm(songs, axis=2, keepdims=True)
+    table = Ragged((songs.reshape(-1, 200).astype(np.float32),), np.arange(1601) * 6)
+    codes = [make_codes(table.parts[0])]
+    bounded = []
+
+    def watched(*given: object) -> np.ndarray:
+        bounded.append(given[3])
+        return song_bounds(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("index.search.song_bounds", watched)
+    for rows in (None, np.flatnonzero(rng.random(1600) < 0.7), np.arange(3)):
+        query = table.rows(700)[:2]
+        arguments = (query, np.full(2, 0.5, np.float32), table, 0.05, 10)
+        exact = search_songs(*arguments, rows=rows, mode="exact")
+        found = search_songs(*arguments, rows=rows, mode="certified", codes=lambda: codes)
+        assert found.rows.tolist() == exact.rows.tolist()
+        assert found.scores.tolist() == exact.scores.tolist()
+        assert found.exact
+        if rows is None or len(rows) > 3:
+            assert bounded[0] == slice(0, 200)
+            assert bounded[1:] == ([slice(200, 1600)] if kind == "easy" else [])
+        bounded.clear()

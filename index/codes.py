@@ -30,6 +30,8 @@ _MOST = 127
 _BEYOND = 200_000
 #: What a direction in which no query lies counts, beside the mean of all.
 _UNASKED = 1e-3
+#: Rows have length 1; steps below this cannot be divided by in float32.
+_LEAST_SCALE = 1e-20
 #: Room above the largest number in the sample.
 _ROOM = 1.2
 
@@ -116,6 +118,7 @@ def make_codes(rows: np.ndarray, queries: np.ndarray | None = None) -> Codes:
     scale = np.zeros(directions_of(widths), np.float32)
     kept = min(len(scale), rows.shape[1])
     scale[:kept] = _ROOM * np.abs(turned[:, :kept]).max(axis=0) / _MOST
+    scale[scale < _LEAST_SCALE] = 0  # where rows of less than full rank leave nothing but rounding
     spread = np.stack([_spread(left) for left in _split(turned, scale, widths)[1]])
     blocks = -(-len(rows) // BLOCK)
     planes = [np.empty((blocks, width // 2, BLOCK, 2), np.int8) for width in widths]

@@ -31,7 +31,7 @@ import numpy as np
 FILE = Path(__file__).with_name("embeddings.npz")
 QUANTILES = (0.1, 1, 25, 50, 75, 99, 99.9)
 KINDS = ("short", "long")
-_DIRECTIONS = (23, 46, 125)  # as many as the planes of codes hold (index/codes.py)
+_DIRECTIONS = (23, 46, 60, 125)  # as the planes of codes hold (index/codes.py), or narrow rows
 _KNOTS, _LAGS = 9, 5
 _DRIFTS, _STAYS, _SHARES = (0, 0.2, 0.4, 0.6, 0.8), (0.5, 0.7, 0.85, 0.95), (0, 0.25, 0.5, 0.75, 1)
 
@@ -97,7 +97,8 @@ class EmbeddingModel:
         rng = np.random.default_rng(5)
         flat = songs[:2000].astype(np.float32).reshape(-1, self.dim)
         shares = np.linalg.eigvalsh(np.cov(flat.T))[::-1].cumsum()
-        parts = ", ".join(f"{n}: {100 * shares[n - 1] / shares[-1]:.0f} %" for n in _DIRECTIONS)
+        shown = [n for n in _DIRECTIONS if n <= len(shares)]
+        parts = ", ".join(f"{n}: {100 * shares[n - 1] / shares[-1]:.0f} %" for n in shown)
         print(f"variance of clips in the first directions: {parts}")
         print("similarity of passage and clip at quantiles " + " ".join(map(str, QUANTILES)))
         for kind in KINDS:

@@ -126,7 +126,8 @@ def _certified(
             left = slice(len(clips) // _SAMPLE, len(clips))
             sample = slice(0, left.start)
             upper = song_bounds(some, clips, codes, sample)
-            if all(one.run(sample, own) > _HOPELESS for one, own in zip(asked, upper, strict=True)):
+            open_ = [one.run(sample, own) for one, own in zip(asked, upper, strict=True)]
+            if min(open_) > _HOPELESS:
                 for one in asked:
                     one.run(left, None)
                 left = slice(len(clips), len(clips))
@@ -153,8 +154,7 @@ class _Asked:
     ):
         slack = rounding(clips.dim, tau, clips.longest) * query.size
         fast = partial(fast_scores, query.emb, query.weight, clips, tau)
-        in_order = len(rows) == len(clips) or bool((rows[1:] > rows[:-1]).all())
-        self._rows = rows if in_order else np.sort(rows)
+        self._rows = rows if (rows[1:] > rows[:-1]).all() else np.sort(rows)
         self._tight = TightBounds(query, clips, codes, tau)
         self._walk = Walk(k, fast, slack, budget or len(rows))
         self._score = _true_score(query, clips, tau, "attention")

@@ -16,7 +16,7 @@ from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
 from index.hits import Hit, Hits
 from index.moments import Moment, find_moments, merge_moments
-from index.search import search_songs, search_texts
+from index.search import as_passages, search_each, search_songs, search_texts
 from index.table import Ragged, stack
 from index.walk import Ranking, Walk, _largest, rank, rescore
 from retrieval.errors import SearchError
@@ -355,3 +355,23 @@ def test_bounds_that_exclude_nothing_are_made_of_a_stretch_only(
             assert bounded[0] == slice(0, 200)
             assert bounded[1:] == ([slice(200, 1600)] if kind == "easy" else [])
         bounded.clear()
+
+
+@pytest.mark.parametrize("falling", [0.85, 1.0])
+def test_songs_of_the_first_stretch_are_found_by_every_query(falling: float) -> None:
+    rng = np.random.default_rng(6)
+    songs = rng.normal(size=(1600, 1, 200)) + 0.1 * rng.normal(size=(1600, 6, 200))
+    songs *= falling ** np.arange(200)
+    songs /= np.linalg.norm(songs, axis=2, keepdims=True)
+    table = Ragged((songs.reshape(-1, 200).astype(np.float32),), np.arange(1601) * 6)
+    codes = [make_codes(table.parts[0])]
+    near = (700, 100, 3, 1599)
+    queries = [as_passages(table.rows(row)[:2], np.full(2, 0.5, np.float32)) for row in near]
+    rows = [None, None, rng.permutation(1600), None]
+    arguments = (queries, table, 0.05, 10)
+    exact = search_each(*arguments, rows=rows, mode="exact")
+    found = search_each(*arguments, rows=rows, mode="certified", codes=lambda: codes)
+    for one, other, row in zip(found, exact, near, strict=True):
+        assert one.rows[0] == row
+        assert one.rows.tolist() == other.rows.tolist()
+        assert one.scores.tolist() == other.scores.tolist()

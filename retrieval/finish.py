@@ -85,11 +85,11 @@ def with_querybank(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     assert bank is not None
     bank.passage_emb.copy_(texts.passage_emb)
     bank.passage_weight.copy_(texts.passage_weight)
+    priors = []
     with torch.inference_mode():
-        priors = [
-            filled.bank_prior(clip_emb[None], torch.ones(1, len(clip_emb), dtype=torch.bool))
-            for clip_emb in map(torch.from_numpy, encode_songs(model, [song for song, _ in told]))
-        ]
+        for song_emb in encode_songs(model, [song for song, _ in told]):
+            clip_emb = torch.from_numpy(song_emb)[None].to(bank.level.device)
+            priors.append(filled.bank_prior(clip_emb, clip_emb.new_ones(clip_emb.shape[:2]).bool()))
     bank.level.copy_(torch.cat(priors).mean())
     return filled
 

@@ -19,6 +19,7 @@ from retrieval.encoders import AudioEncoder, TextEncoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.encoders.tuning import adapted_name
 from retrieval.errors import AudioError, ConfigError
+from retrieval.gist import GistConfig
 from retrieval.model import CoLLAP, ModelConfig
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
@@ -41,7 +42,9 @@ def build_net(
         CheckpointError: ``init`` cannot be loaded.
     """
     fusion = {**settings["fusion"]}
-    bank, narrow = fusion.pop("querybank", None), fusion.pop("narrow", None)
+    gist, narrow = fusion.pop("gist", None), fusion.pop("narrow", None)
+    bank = fusion.pop("querybank", None)
+    fusion["gist"] = GistConfig(**gist) if gist else None
     fusion["querybank"] = QuerybankConfig(**bank) if bank else None
     fusion["narrow"] = NarrowConfig(**narrow) if narrow else None
     if settings["init"]:
@@ -65,6 +68,7 @@ def build_net(
                 dropout=fusion["dropout"],
                 passage_reach=fusion["passage_reach"],
                 captioner=head,
+                gist=fusion["gist"],
                 querybank=fusion["querybank"],
                 narrow=fusion["narrow"],
             )
@@ -131,12 +135,12 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 def copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     """Copy all weights; a generator head or words that only the target has start at random.
 
-    A narrow joint space and a bank of texts are not copied: training has neither, and makes new
-    ones at its end.
+    A gist, a narrow joint space and a bank of texts are not copied: training has none, and makes
+    new ones at its end.
     """
     state = target.state_dict()
     for name, value in source.state_dict().items():
-        if not name.startswith(("querybank.", "narrow.")):
+        if not name.startswith(("gist.", "querybank.", "narrow.")):
             state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():

@@ -39,6 +39,7 @@ def make_card(
         f"({config.text.get('weights', 'default')})",
         f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}; embeddings: "
         f"{config.joint_dim} numbers",
+        f"- gist of whole texts: {f'{net.gist.config.dim} numbers' if net.gist else 'none'}",
         f"- bank of long captions against hubs: {_bank(net)}",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",

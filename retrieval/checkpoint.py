@@ -19,6 +19,7 @@ from retrieval.encoders import AudioEncoder, TextEncoder
 from retrieval.encoders.base import outside
 from retrieval.encoders.tuning import rest_digests
 from retrieval.errors import CheckpointError, ConfigError
+from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
 from retrieval.narrow import NarrowConfig
@@ -187,10 +188,11 @@ def model_config(settings: Mapping[str, Any]) -> ModelConfig:
     """Undo :func:`model_settings`."""
     settings = dict(settings)
     captioner, bank = settings.pop("captioner", None), settings.pop("querybank", None)
-    narrow = settings.pop("narrow", None)
+    narrow, gist = settings.pop("narrow", None), settings.pop("gist", None)
     return ModelConfig(
         **settings,
         captioner=CaptionerConfig(**captioner) if captioner else None,
+        gist=GistConfig(**gist) if gist else None,
         querybank=QuerybankConfig(**bank) if bank else None,
         narrow=NarrowConfig(**narrow) if narrow else None,
     )

@@ -1,4 +1,4 @@
-"""What a trained network is given when it is kept: a narrow joint space, and a bank of texts."""
+"""What a trained network is given when it is kept: gist, narrow joint space, bank of texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 
 from retrieval.build import copy_weights
 from retrieval.data.cache import CachedSong
+from retrieval.gist import GistFit, fit_gate, fit_gist
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
 from retrieval.narrow import FILLERS, fit_narrow
 from retrieval.querybank import RESERVED
-from retrieval.scoring import embed_texts, encode_songs
+from retrieval.scoring import embed_texts, encode_songs, score_matrix
 
 Row = TypeVar("Row")
 #: Fewer songs with captions, or with long ones, say little about any other.
@@ -28,24 +29,96 @@ def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     """The network of which a checkpoint is made.
 
     Args:
-        net: as trained: in all its width, and without a bank.
+        net: as trained: in all its width, and without gist and bank.
         songs: of training.
 
     Returns:
         Another network of the same weights, in evaluation mode; ``net`` itself where it wants
-        neither, or there are fewer than :data:`LEAST_SONGS` songs for either.
+        none of it, or there are fewer than :data:`LEAST_SONGS` songs for any.
     """
     training = net.training
-    made = with_querybank(with_narrow(net, songs), songs)
+    made = with_querybank(with_narrow(with_gist(net, songs), songs), songs)
     net.train(training)
     return made
+
+
+def with_gist(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
+    """The network with a gist, by the songs that people wrote of.
+
+    People's are the texts that the corpus builder did not write: those have a form. A song of which
+    people wrote more counts for more.
+    """
+    config = net.config.gist
+    told = [song for song in songs if _peoples(song)]
+    if config is None or len(told) < LEAST_SONGS:
+        return net
+    net.eval()
+    joined = [" ".join(_peoples(song)) for song in told]
+    vectors = _whole(net, joined)
+    separate = _whole(net, [text for song in told for text in _peoples(song)])
+    built = [texts for s in songs if (texts := [c.text for c in s.song.captions if c.form])]
+    others = _whole(net, [text for texts in _spread(built, _SONGS) for text in texts])
+    rows = _spread(range(len(told)), _SONGS)
+    spread = _spread_of_scores(net, [told[i] for i in rows], [joined[i] for i in rows])
+
+    inputs = net.config.dim + 2 * net.audio.d_audio
+    made = _remade(net, replace(net.config, gist=replace(config, inputs=inputs)))
+    heard = np.stack([_heard(made, song) for song in told])
+    fit = fit_gist(heard, vectors, np.array([len(_peoples(song)) for song in told]), config)
+    _fill(made, fit, fit_gate(np.concatenate([vectors, separate]), others))
+    by_gist = _gists(made, vectors[rows]) @ fit.held_out[rows].T
+    assert made.gist is not None
+    made.gist.scale.fill_(config.strength * spread / max(float(by_gist.std()), 1e-9))
+    return made
+
+
+def _peoples(song: CachedSong) -> list[str]:
+    return [caption.text for caption in song.song.captions if not caption.form]
+
+
+def _fill(net: CoLLAP, fit: GistFit, gate: tuple[np.ndarray, float]) -> None:
+    assert net.gist is not None
+    for buffer, value in (
+        (net.gist.songs, fit.songs), (net.gist.songs_bias, fit.songs_bias),
+        (net.gist.texts, fit.texts), (net.gist.texts_bias, fit.texts_bias),
+        (net.gist.gate, gate[0]), (net.gist.gate_bias, gate[1]),
+    ):  # fmt: skip
+        buffer.copy_(torch.as_tensor(value))
+
+
+@torch.inference_mode()
+def _gists(net: CoLLAP, vectors: np.ndarray) -> np.ndarray:
+    assert net.gist is not None
+    return net.gist.of_texts(torch.from_numpy(vectors).to(net.log_tau.device))[0].cpu().numpy()
+
+
+def _spread_of_scores(net: CoLLAP, songs: Sequence[CachedSong], texts: Sequence[str]) -> float:
+    """Standard deviation of the scores of texts and songs, before there is a gist."""
+    model = LongplayModel(net, digest="")
+    clips = list(encode_songs(model, songs))
+    return float(score_matrix(embed_texts(model, texts), clips, model.tau).std())
+
+
+@torch.inference_mode()
+def _heard(net: CoLLAP, song: CachedSong) -> np.ndarray:
+    """The mean over a song's clips of what a gist reads of them."""
+    device = net.log_tau.device
+    clips = net.encode_clips(song.prepared().to(device), song.filled.to(device))
+    return clips.mean(dim=0).cpu().numpy()
+
+
+@torch.inference_mode()
+def _whole(net: CoLLAP, texts: Sequence[str]) -> np.ndarray:
+    """What a gist reads of texts, ``[texts, d_text]``; each by itself, so that its bits are."""
+    rows = [net.whole_texts([[p.text for p in net.split(text)]]) for text in texts]
+    return torch.cat(rows).float().cpu().numpy() if rows else np.zeros((0, net.text.d_text))
 
 
 def with_narrow(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     """The network with a narrow joint space, by the clips and captions of some of its songs."""
     config = net.config.narrow
     told = _spread([song for song in songs if song.song.captions], _SONGS)
-    if config is None or config.dim >= net.config.dim or len(told) < LEAST_SONGS:
+    if config is None or config.dim >= net.config.wide_dim or len(told) < LEAST_SONGS:
         return net
     model = LongplayModel(net, digest="")  # which puts it in evaluation mode
     captions = [c.text for song in told for c in _spread(song.song.captions, _CAPTIONS)]
@@ -98,8 +171,10 @@ def _remade(net: CoLLAP, config: ModelConfig) -> CoLLAP:
     """The same weights in a network that has room for more."""
     made = CoLLAP(config).to(net.log_tau.device).eval()
     copy_weights(net, made)
-    if net.narrow is not None and made.narrow is not None:
-        made.narrow.load_state_dict(net.narrow.state_dict())
+    made.text.remember_as(net.text)  # or every passage would be read once more
+    for old, new in ((net.gist, made.gist), (net.narrow, made.narrow)):
+        if old is not None and new is not None:
+            new.load_state_dict(old.state_dict())
     return made
 
 

@@ -16,6 +16,7 @@ from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
+from retrieval.gist import Gist, GistConfig, clip_inputs, text_inputs
 from retrieval.narrow import Narrow, NarrowConfig
 from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
 from retrieval.sequence import KernelAttention, SequenceEncoder
@@ -49,10 +50,12 @@ class ModelConfig:
         pooling: the score that the model is trained and asked with; all but ``attention`` are
             baselines.
         captioner: generator head, None for none.
+        gist: how whole texts and whole songs are compared beside passages and clips
+            (:mod:`retrieval.gist`); None for not at all.
         querybank: how songs that every text finds are lowered (:mod:`retrieval.querybank`); None
             for not at all.
         narrow: how narrow the joint space of a trained model is (:mod:`retrieval.narrow`); None
-            for ``dim``.
+            for all of it.
     """
 
     encoder: Mapping[str, Any] = field(default_factory=lambda: {"name": "mel"})
@@ -68,6 +71,7 @@ class ModelConfig:
     tau: float = 0.1
     pooling: str = "attention"
     captioner: CaptionerConfig | None = None
+    gist: GistConfig | None = None
     querybank: QuerybankConfig | None = None
     narrow: NarrowConfig | None = None
 
@@ -82,9 +86,16 @@ class ModelConfig:
             raise ConfigError(f"tau: got {self.tau}, expected {TAU_RANGE[0]} to {TAU_RANGE[1]}")
 
     @property
+    def wide_dim(self) -> int:
+        """Width of the embeddings before they are narrowed."""
+        fitted = self.gist is not None and self.gist.inputs
+        return self.dim + (self.gist.dim + Gist.FILLERS if self.gist and fitted else 0)
+
+    @property
     def joint_dim(self) -> int:
         """Width of the embeddings that come out."""
-        return self.narrow.dim if self.narrow is not None and self.narrow.directions else self.dim
+        narrowed = self.narrow is not None and self.narrow.directions
+        return self.narrow.dim if self.narrow and narrowed else self.wide_dim
 
 
 @dataclass  # not frozen: Lightning moves its tensors in place
@@ -175,9 +186,9 @@ class CoLLAP(nn.Module):
         self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
         self.log_scale = nn.Parameter(torch.tensor(LOGIT_SCALE_INIT))
         self.captioner = Captioner(config.captioner, config.dim) if config.captioner else None
-        bank = config.querybank
-        narrow = config.narrow
-        self.narrow = Narrow(narrow, config.dim) if narrow and narrow.directions else None
+        gist, narrow, bank = config.gist, config.narrow, config.querybank
+        self.gist = Gist(gist, self.text.d_text) if gist and gist.inputs else None
+        self.narrow = Narrow(narrow, config.wide_dim) if narrow and narrow.directions else None
         self.querybank = Querybank(bank, config.joint_dim) if bank and bank.passages else None
 
     @property
@@ -193,8 +204,17 @@ class CoLLAP(nn.Module):
 
     @property
     def bare_tau(self) -> Tensor:
-        """Temperature before a bank: products in a narrow space are the trained ones, scaled."""
-        return self.trained_tau * (self.narrow.scale if self.narrow is not None else 1.0)
+        """Temperature before a bank: products are the trained ones times :attr:`kept_scale`."""
+        return self.trained_tau * self.kept_scale
+
+    @property
+    def kept_scale(self) -> Tensor | float:
+        """Products of clips and passages over those of training.
+
+        A gist takes some of a row's length, and a narrow space has a scale of its own.
+        """
+        beside = self.gist.rest if self.gist is not None else 1.0
+        return beside * (self.narrow.scale if self.narrow is not None else 1.0)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -211,15 +231,21 @@ class CoLLAP(nn.Module):
         return split_passages(text, self.text.count_tokens, self.text.max_tokens)
 
     def encode_clips(self, prepared: Tensor, filled: Tensor) -> Tensor:
-        """Clips before the temporal encoder: ``[n, ...]``, ``[n]`` -> ``[n, dim]``."""
+        """Clips before the temporal encoder: ``[n, ...]``, ``[n]`` -> ``[n, dim]``.
+
+        Where the network has a gist, what that reads of them stands behind the ``dim`` numbers.
+        """
         return self.pool_frames(self.audio(prepared), filled)
 
     def pool_frames(self, frames: Tensor, filled: Tensor) -> Tensor:
-        """Frames of the audio encoder ``[n, frames, d_audio]``, ``[n]`` -> ``[n, dim]``."""
+        """Frames of the audio encoder ``[n, frames, d_audio]`` -> as :meth:`encode_clips`."""
         count = frames.shape[1]
         valid = (filled * count).ceil().clamp(min=1)
         frame_mask = torch.arange(count, device=frames.device)[None, :] < valid[:, None]
-        return self.kernel(frames, frame_mask)
+        vectors = self.kernel(frames, frame_mask)
+        if self.gist is None:
+            return vectors
+        return clip_inputs(vectors, frames, frame_mask)
 
     def encode_songs(self, batch: SongBatch) -> SongState:
         """Songs -> contextual clips. Padded clips never reach the audio encoder."""
@@ -229,11 +255,14 @@ class CoLLAP(nn.Module):
     def contextualise(
         self, vectors: Tensor, clip_mask: Tensor, position: Tensor, place: Tensor
     ) -> SongState:
-        """Clip vectors ``[n, dim]`` of :meth:`encode_clips` -> songs."""
+        """Clip vectors of :meth:`encode_clips` -> songs."""
         padded = vectors.new_zeros(*clip_mask.shape, vectors.shape[-1])
         padded[clip_mask] = vectors
-        state = self.clips(padded, clip_mask, position, place)
+        state = self.clips(padded[..., : self.config.dim], clip_mask, position, place)
         clip_emb = self._unit(state)
+        if self.gist is not None:
+            gist = self.gist.of_songs(padded, clip_mask)
+            clip_emb = self.gist.widen_songs(clip_emb, clip_mask, gist)
         if self.narrow is not None:
             clip_emb = self.narrow.narrow_songs(clip_emb)
         if self.querybank is not None:
@@ -244,8 +273,7 @@ class CoLLAP(nn.Module):
     def bank_prior(self, clip_emb: Tensor, clip_mask: Tensor) -> Tensor:
         """What the bank gives each song; see :meth:`retrieval.querybank.Querybank.prior`."""
         assert self.querybank is not None
-        scale = self.narrow.scale if self.narrow is not None else 1.0
-        return self.querybank.prior(clip_emb, clip_mask, self.bare_tau, scale)
+        return self.querybank.prior(clip_emb, clip_mask, self.bare_tau, self.kept_scale)
 
     def song_as_query(self, clip_emb: Tensor) -> Tensor:
         """Clips that ask for songs, as passages do: unit rows without what only songs have."""
@@ -265,7 +293,7 @@ class CoLLAP(nn.Module):
         device = self.log_tau.device
         counts = torch.tensor([len(passages) for passages in texts], device=device)
         mask = torch.arange(longest, device=device)[None, :] < counts[:, None]
-        projected = self._encode_passages([p for passages in texts for p in passages])
+        projected, vectors = self._encode_passages([p for passages in texts for p in passages])
         padded = projected.new_zeros(*mask.shape, projected.shape[-1])
         padded[mask] = projected
         index = torch.arange(longest, device=device)[None, :].expand(len(texts), -1)
@@ -277,23 +305,43 @@ class CoLLAP(nn.Module):
             logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         passage_emb = self._unit(state)
+        of_bank = mask.new_ones(len(texts), dtype=torch.float32)  # is read as a bank's texts are
+        if self.gist is not None:
+            gist, gate = self.gist.of_texts(self._whole_texts(vectors, mask))
+            passage_emb = self.gist.widen_texts(passage_emb, mask, gist, gate)
+            of_bank = 1 - gate
         if self.narrow is not None:
             passage_emb = self.narrow.narrow_texts(passage_emb)
         if self.querybank is not None:
-            passage_emb = self.querybank.mark_texts(passage_emb, mask)
+            passage_emb = self.querybank.mark_texts(passage_emb, mask, of_bank)
         return TextState(passage_emb, mask, weight)
 
-    def _encode_passages(self, passages: list[str]) -> Tensor:
-        """Each by itself, ``[n, dim]``; a passage that stands in several texts is read once."""
+    def whole_texts(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """What a gist reads of texts: unit rows ``[texts, d_text]``."""
+        counts = torch.tensor([len(passages) for passages in texts], device=self.log_tau.device)
+        mask = torch.arange(int(counts.max()), device=counts.device)[None, :] < counts[:, None]
+        vectors = self.text([p for passages in texts for p in passages])
+        return self._whole_texts(F.normalize(vectors, dim=-1), mask)
+
+    def _whole_texts(self, vectors: Tensor, passage_mask: Tensor) -> Tensor:
+        padded = vectors.new_zeros(*passage_mask.shape, vectors.shape[-1])
+        padded[passage_mask] = vectors
+        return text_inputs(padded, passage_mask)
+
+    def _encode_passages(self, passages: list[str]) -> tuple[Tensor, Tensor]:
+        """Each by itself, ``[n, dim]``, and the tower's own unit vectors of them ``[n, d_text]``.
+
+        A passage that stands in several texts is read once.
+        """
         number = {passage: i for i, passage in enumerate(dict.fromkeys(passages))}
-        vectors = self.text(list(number))
-        # Unit vectors times sqrt(d): each entry is about 1, whatever tower they come from.
-        vectors = F.normalize(vectors, dim=-1) * math.sqrt(vectors.shape[-1])
-        projected = self.text_project(vectors)
+        vectors = F.normalize(self.text(list(number)), dim=-1)
+        # Times sqrt(d): each entry is about 1, whatever tower they come from.
+        projected = self.text_project(vectors * math.sqrt(vectors.shape[-1]))
         if self.words is not None:
             ids = [self.text.token_ids(passage) for passage in number]
             projected = projected + self.words(ids, self.text.word_table())
-        return projected[[number[passage] for passage in passages]]
+        rows = [number[passage] for passage in passages]
+        return projected[rows], vectors[rows]
 
     def score(self, texts: TextState, songs: SongState) -> Tensor:
         """The fusion score of every text with every song, ``[texts, songs]``."""

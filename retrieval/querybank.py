@@ -118,14 +118,15 @@ class Querybank(nn.Module):
             lowered[..., -RESERVED] = number
             return lowered
 
-    def mark_texts(self, passage_emb: Tensor, passage_mask: Tensor) -> Tensor:
-        """Passages that read songs' numbers, as far as their text is long.
+    def mark_texts(self, passage_emb: Tensor, passage_mask: Tensor, alike: Tensor) -> Tensor:
+        """Passages that read songs' numbers, as far as their text is long and like the bank's.
 
         Args:
             passage_emb: ``[texts, passages, dim]``, unit rows, zero in the reserved coordinates.
             passage_mask: True where a passage is real.
+            alike: ``[texts]``, 0 to 1, how much each is of the kind that is in the bank.
         """
-        long = (passage_mask.sum(dim=1) / self.config.full_passages).clamp(max=1)
+        long = (passage_mask.sum(dim=1) / self.config.full_passages).clamp(max=1) * alike
         reads = torch.stack([long, (1 - long.square()).sqrt()], dim=-1) * self.config.share
         marked = passage_emb * self.config.rest
         marked[..., -RESERVED:] = reads[:, None] * passage_mask[..., None]

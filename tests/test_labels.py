@@ -18,6 +18,7 @@ from retrieval.data.labels import LabelKind, LabelSet
 from retrieval.data.manifest import Caption, Label, Negative, Song, read_manifest, write_manifest
 from retrieval.data.order import Part, SongOrder, share_out
 from retrieval.data.text_cache import training_passages, warm_texts
+from retrieval.data.views import random_view
 from retrieval.encoders.mel import MelConfig, MelEncoder
 from retrieval.errors import ConfigError, ManifestError
 from retrieval.losses import contrast_loss, label_loss
@@ -228,6 +229,47 @@ def test_tags_become_texts(tmp_path: Path, tower: Path) -> None:
     batch = TrainSteps([Part(songs, 3)], net, 2, 0, extras=Extras(tags=1.0))[0]
     assert all(set(t[0].split(", ")) <= {"piano", "slow"} for t in batch.texts)
     assert batch.caption_ids is None
+
+
+class BeforeQueries(TrainSteps):
+    """Texts as they were drawn before there was a chance of queries."""
+
+    def _text(self, tags, song, times, rng):
+        chosen = tags if rng.random() < self.extras.tags else ()
+        return random_view(song.captions, self._split, times, rng, tags=chosen)
+
+
+def test_queries_become_texts(tmp_path: Path, tower: Path) -> None:
+    net = make_net(tower)
+    cache = FeatureCache(tmp_path / "cache", net)
+    asked = ("a slow piano", "loud drums", "guitar alone")
+    songs = []
+    for i, given in enumerate(read_manifest(write_songs(tmp_path, 4))):
+        own = tuple(Caption(f"{text} {i}", "generated", (), "query") for text in asked)
+        captions = (*given.captions, *own) if i % 2 else given.captions
+        songs.append(cache.get(replace(given, captions=captions, tags=("strings", "bare"))))
+    queries = {s.song.id: [c.text for c in s.song.captions if c.form == "query"] for s in songs}
+
+    def texts(kind: type[TrainSteps], **chances: float) -> list[tuple[str, list[str]]]:
+        steps = kind([Part(songs, 4)], net, 2, 0, extras=Extras(0, 0, 2, **chances))
+        return [
+            (songs[i].song.id, text)
+            for step in range(12)
+            for i, text in zip(steps.order.step(step), steps[step].texts, strict=True)
+        ]
+
+    for song_id, text in texts(TrainSteps, tags=0.0, queries=1.0):
+        assert text
+        if queries[song_id]:
+            assert set(text) <= set(queries[song_id])
+        else:
+            assert all(p.startswith(("A ", "It ends", "song number")) for p in text)
+    for song_id, text in texts(TrainSteps, tags=0.5, queries=0.5):
+        words = {word for passage in text for word in passage.split(", ")}
+        assert not queries[song_id] or words <= {"strings", "bare"} or words <= {*queries[song_id]}
+    for tags in (0.0, 0.5):
+        assert texts(TrainSteps, tags=tags) == texts(BeforeQueries, tags=tags)
+        assert texts(TrainSteps, tags=tags, queries=0.5) != texts(BeforeQueries, tags=tags)
 
 
 def test_a_step_is_shared_out_among_collections(tmp_path: Path, tower: Path) -> None:

@@ -132,21 +132,46 @@ INLINE void fetch_rows(const char *row, int64_t row_bytes)
         __builtin_prefetch(row + at);
 }
 
-/* Score of a query with one song of n clips; sim has room for `stride` similarities a passage. */
+/* A row of float16 as float32. */
+INLINE void widen_row(const void *row, int64_t dim, float *to)
+{
+    int64_t d = 0;
+    for (; d + LANES <= dim; d += LANES)
+        *(vec *)(to + d) = eight(row, d, 1);
+    for (; d < dim; d++)
+        to[d] = number(row, d, 1);
+}
+
+/* Similarities of all passages with two rows, from column c on. */
+INLINE void dots_of_two(const void *one, const void *two, int is_half, const float *query,
+                        int64_t passages, int64_t dim, float *sim, int64_t stride)
+{
+    int64_t p = 0;
+    for (; p + 4 <= passages; p += 4)
+        dots_4x2(one, two, is_half, query + p * dim, dim, sim + p * stride, stride);
+    for (; p < passages; p++)
+        dots_1x2(one, two, is_half, query + p * dim, dim, sim + p * stride);
+}
+
+/* Score of a query with one song of n clips; sim has room for `stride` similarities a passage, and
+ * wide for two rows: those of float16 are widened once where more passages read them.
+ */
 INLINE float score_pair(const float *query, const float *weight, int64_t passages,
                         const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
-                        int64_t stride, float *sim)
+                        int64_t stride, float *sim, float *wide)
 {
     int64_t row_bytes = bytes_of(dim, is_half);
     for (int64_t c = 0; c < n; c += 2) {
         const char *one = (const char *)rows + c * row_bytes;
         const char *two = c + 1 < n ? one + row_bytes : one; /* again; padding covers it */
-        int64_t p = 0;
         fetch_rows(one, row_bytes);
-        for (; p + 4 <= passages; p += 4)
-            dots_4x2(one, two, is_half, query + p * dim, dim, sim + p * stride + c, stride);
-        for (; p < passages; p++)
-            dots_1x2(one, two, is_half, query + p * dim, dim, sim + p * stride + c);
+        if (is_half && passages > 4) {
+            widen_row(one, dim, wide);
+            widen_row(two, dim, wide + dim);
+            dots_of_two(wide, wide + dim, 0, query, passages, dim, sim + c, stride);
+        } else {
+            dots_of_two(one, two, is_half, query, passages, dim, sim + c, stride);
+        }
     }
     float total = 0;
     for (int64_t p = 0; p < passages; p++) {
@@ -165,16 +190,18 @@ int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offse
 {
     int64_t stride = vecs_of(longest) * LANES;
     float *sim = malloc(stride * passages * sizeof *sim);
+    float *wide = malloc(2 * dim * sizeof *wide);
     ask_for(rows, bytes_of(dim, is_half), offsets, owners, count);
-    for (int64_t i = 0; sim && i < count; i++) {
+    for (int64_t i = 0; sim && wide && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
         const char *own = (const char *)rows + bytes_of(from * dim, is_half);
         out[i] = is_half
-            ? score_pair(query, weight, passages, own, 1, n, dim, 1 / tau, stride, sim)
-            : score_pair(query, weight, passages, own, 0, n, dim, 1 / tau, stride, sim);
+            ? score_pair(query, weight, passages, own, 1, n, dim, 1 / tau, stride, sim, wide)
+            : score_pair(query, weight, passages, own, 0, n, dim, 1 / tau, stride, sim, wide);
     }
-    int failed = !sim;
+    int failed = !(sim && wide);
     free(sim);
+    free(wide);
     return failed;
 }
 
@@ -190,11 +217,10 @@ int LOOP(score_texts)(const void *rows, int is_half, int64_t dim, const int64_t 
         int64_t from = offsets[chosen[i]], n = offsets[chosen[i] + 1] - from;
         const float *own = (const float *)rows + from * dim;
         if (is_half) {
-            for (int64_t d = 0; d < n * dim; d++)
-                wide[d] = number((const int16_t *)rows + from * dim, d, 1);
+            widen_row((const int16_t *)rows + from * dim, n * dim, wide);
             own = wide;
         }
-        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim);
+        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim, wide);
     }
     int failed = !(sim && wide);
     free(sim);

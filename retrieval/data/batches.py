@@ -70,6 +70,7 @@ class Extras:
         contrasts: songs with false captions, at most.
         versions: texts of each of them, the true one included.
         tags: chance that the text is made of the song's tags.
+        queries: chance that it is one of its short queries, where it has some.
         orders: songs heard in two orders of their sections, at most.
     """
 
@@ -77,7 +78,15 @@ class Extras:
     contrasts: int = 8
     versions: int = 4
     tags: float = 0.15
+    queries: float = 0.0
     orders: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.tags, self.queries) < 0 or self.tags + self.queries > 1:
+            raise ConfigError(
+                f"data.extras: tags {self.tags}, queries {self.queries}, expected chances that "
+                "sum to at most 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -173,8 +182,12 @@ class TrainSteps(Dataset[TrainBatch]):
     def _text(
         self, tags: Sequence[str], song: SongView, times: Tensor, rng: np.random.Generator
     ) -> TextView:
-        chosen = tags if rng.random() < self.extras.tags else ()
-        return random_view(song.captions, self._split, times, rng, tags=chosen)
+        drawn, extras = rng.random(), self.extras
+        if drawn < extras.tags:
+            return random_view(song.captions, self._split, times, rng, tags=tags)
+        asked = drawn < extras.tags + extras.queries
+        queries = [c for c in song.captions if asked and c.form == "query"]
+        return random_view(queries or song.captions, self._split, times, rng)
 
     def _collate(self, samples: list[_Sample], step: int) -> TrainBatch:
         passages = max(len(s.text.passages) for s in samples)

@@ -146,6 +146,9 @@ class TextEncoder(nn.Module, ABC):
     def remember(self, passages: list[str], vectors: Tensor) -> None:
         """Take over vectors ``[n, d_text]`` that the same frozen tower gave elsewhere."""
 
+    def remember_as(self, other: TextEncoder) -> None:
+        """Take over what another encoder of the same frozen tower remembers."""
+
     @abstractmethod
     def decode(self, ids: list[int]) -> str:
         """Text of token ids."""

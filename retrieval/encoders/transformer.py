@@ -164,6 +164,11 @@ class TransformerEncoder(TextEncoder):
         while len(self._cache) > _CACHE_ENTRIES:
             self._cache.popitem(last=False)
 
+    def remember_as(self, other: TextEncoder) -> None:
+        """Take over what another encoder remembers, if it is of the same frozen tower."""
+        if isinstance(other, TransformerEncoder) and self.frozen and other._digest == self._digest:
+            self._cache.update(other._cache)
+
     def word_table(self) -> Tensor:
         """The tower's input embeddings, ``[vocabulary, d_word]``."""
         return self.tower.get_input_embeddings().weight.detach()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.audio import load_audio
+from retrieval.data.corpus.arrange.recast import recast
 from retrieval.data.corpus.compose.plan import make_plan, reorder
 from retrieval.data.corpus.compose.styles import STYLES
 from retrieval.data.corpus.compose.write import compose
@@ -96,9 +97,11 @@ def notes_of(song: Song) -> Piece | None:
     minimum, maximum = song.meta.get("min_s"), song.meta.get("max_s")
     if song.meta.get("source") != "compose" or minimum is None or maximum is None:
         return None
-    style = next((s for s in STYLES if s.name == song.meta.get("genre")), None)
+    name = song.meta.get("recast", song.meta.get("genre"))
+    style = next((s for s in STYLES if s.name == name), None)
     plan = make_plan(int(group.rpartition("-")[2]), float(minimum), float(maximum), style)
-    return compose(reorder(plan) if song.id != group else plan, song.id)
+    piece = compose(reorder(plan) if song.id != group else plan, song.id)
+    return recast(piece, group) if "recast" in song.meta else piece
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -98,6 +98,8 @@ def make_corpus(
         _clear_leftovers(recipe.out / folder)
     settings = asdict(source)
     settings.pop("songs", None)  # more songs of the same kind leave the others as they are
+    if not settings.get("recast"):
+        settings.pop("recast", None)  # corpora are older than it
     digest = recipe_digest([VERSION, type(source).__name__, settings, recipe.seed, recipe.format])
     results: dict[str, Result] = {}
     for result in _run(source, recipe, entries, digest):

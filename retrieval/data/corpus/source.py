@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from retrieval.data.corpus.arrange.recast import maybe_recast
 from retrieval.data.corpus.captions.make import Texts, make_texts
 from retrieval.data.corpus.compose.plan import make_plan, reorder
 from retrieval.data.corpus.compose.styles import STYLES
@@ -95,6 +96,8 @@ class ComposeSource:
         min_s, max_s: length in seconds.
         twins: share of songs that come a second time with their sections in another order.
         styles: names to draw from in turn; empty draws from all by chance.
+        recast: share of themes that are for other players
+            (:mod:`retrieval.data.corpus.arrange.recast`).
     """
 
     songs: int
@@ -103,6 +106,7 @@ class ComposeSource:
     max_s: float = 300.0
     twins: float = 0.0
     styles: tuple[str, ...] = ()
+    recast: float = 0.0
 
     def entries(self, seed: int) -> list[Entry]:
         """Themes by number, each followed by its twin where it has one."""
@@ -131,5 +135,6 @@ class ComposeSource:
         if entry.name != entry.group:
             plan = reorder(plan)
         piece = compose(plan, entry.name)
+        piece = maybe_recast(piece, self.recast, entry.group)
         piece.meta.update(min_s=self.min_s, max_s=self.max_s)
         return render_and_describe(piece, self.rendering, audio, entry.name)

@@ -12,6 +12,7 @@ from retrieval.data.corpus.arrange.band import arrange_sheet
 from retrieval.data.corpus.arrange.billboard import read_sheet
 from retrieval.data.corpus.arrange.plain import read_piece
 from retrieval.data.corpus.arrange.pop909 import Annotated, arrange_song, read_annotations
+from retrieval.data.corpus.arrange.recast import maybe_recast
 from retrieval.data.corpus.render.song import Rendering
 from retrieval.data.corpus.source import Entry, Made, render_and_describe
 from retrieval.errors import ConfigError, MidiError
@@ -87,11 +88,14 @@ class BillboardSource:
         folder: with one ``.txt`` file a sheet.
         rendering: how they sound.
         songs: at most so many, or None.
+        recast: share of them that are for other players
+            (:mod:`retrieval.data.corpus.arrange.recast`).
     """
 
     folder: str
     rendering: Rendering
     songs: int | None = None
+    recast: float = 0.0
 
     def entries(self, seed: int) -> list[Entry]:
         """One song a sheet; sheets of the same title and artist are of one group."""
@@ -106,6 +110,7 @@ class BillboardSource:
         sheet = replace(read_sheet(_path(entry)), name=entry.name)
         name = f"{seed} {entry.name}"
         piece = arrange_sheet(sheet, name, entry.group, "CC0-1.0 (McGill Billboard)", "billboard")
+        piece = maybe_recast(piece, self.recast, name)
         return render_and_describe(piece, self.rendering, audio, name)
 
 
@@ -118,12 +123,15 @@ class Pop909Source:
         rendering: how they sound.
         songs: at most so many, or None.
         versions: orchestrations of each song.
+        recast: share of them that are for other players
+            (:mod:`retrieval.data.corpus.arrange.recast`).
     """
 
     folder: str
     rendering: Rendering
     songs: int | None = None
     versions: int = 1
+    recast: float = 0.0
 
     def entries(self, seed: int) -> list[Entry]:
         """Each song with its orchestrations, which are of one group."""
@@ -140,9 +148,8 @@ class Pop909Source:
         if song is None:
             raise MidiError(f"{entry.group}: no longer in the manifest of {self.folder}")
         name = f"{seed} {entry.name}"
-        return render_and_describe(
-            arrange_song(song, entry.name, name), self.rendering, audio, name
-        )
+        piece = maybe_recast(arrange_song(song, entry.name, name), self.recast, name)
+        return render_and_describe(piece, self.rendering, audio, name)
 
 
 @lru_cache(maxsize=1)

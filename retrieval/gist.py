@@ -1,0 +1,252 @@
+"""A second expert: what a text is about as a whole, heard in what a song is as a whole.
+
+People's descriptions of whole songs ("quirky and light, good for a cartoon") name nothing that
+stands at a place, and there are few of them to learn from; a network that has read many more
+captions of another kind reads them badly. Ridge regression from the mean of a song's frames to the
+text tower's own vectors knows less and forgets less. So the score has two experts, and the text
+says how much the second counts (as in the mixture of embedding experts of Miech et al. 2018,
+arXiv 1804.02516): ``S = attention + scale * gate(text) * <gist(text), gist(song)>``.
+
+The gist of a song is the same in all of its clips, and that of a text in all of its passages. So
+both fit into the embeddings, beside the coordinates that are there: attention over clips does not
+change, score, bound and index stay as they are, and rows stay unit vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from retrieval.errors import ConfigError
+
+#: Parts of the songs, each predicted by what the others teach, that tell how far to trust it.
+_FOLDS = 5
+#: Of the median spread of what is read: below, a number counts as constant.
+_CONSTANT = 1e-3
+#: Shrinkage of the gate's regression, in the mean variance of what it reads; its Newton steps; and
+#: what makes a gate of 1 where all texts are of one kind.
+_GATE_SHRINK, _NEWTON_STEPS, _CERTAIN = 0.1, 20, 30.0
+
+
+@dataclass(frozen=True)
+class GistConfig:
+    """The second expert.
+
+    Attributes:
+        dim: coordinates of a gist.
+        shrink: of the ridge regression, for inputs of unit variance; the larger, the smoother.
+        strength: spread of its scores, for songs it was not fitted to, in that of the attention's.
+        inputs: numbers of a clip that it reads; 0 while a model is trained, which has none yet.
+    """
+
+    dim: int = 32
+    shrink: float = 3.0
+    strength: float = 1.0
+    inputs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.inputs < 0 or self.shrink <= 0 or self.strength <= 0:
+            raise ConfigError(
+                f"gist: dim {self.dim}, inputs {self.inputs}, shrink {self.shrink}, strength "
+                f"{self.strength}, expected at least 1, at least 0, and above 0 twice"
+            )
+
+
+@dataclass(frozen=True)
+class GistFit:
+    """What :func:`fit_gist` finds; rows of the matrices are coordinates of the gist.
+
+    Attributes:
+        songs, songs_bias: clips' numbers ``[dim, inputs]``, ``[dim]`` to gists.
+        texts, texts_bias: the text tower's unit vectors ``[dim, d_text]``, ``[dim]`` to gists.
+        held_out: gists of the songs by what was fitted without them, unit rows ``[songs, dim]``.
+    """
+
+    songs: np.ndarray
+    songs_bias: np.ndarray
+    texts: np.ndarray
+    texts_bias: np.ndarray
+    held_out: np.ndarray
+
+
+class Gist(nn.Module):
+    """The fitted matrices, and the two changes of embeddings.
+
+    Args:
+        config: with ``inputs`` above 0.
+        d_text: width of the text tower's vectors.
+    """
+
+    #: Coordinates beside the gist's: what a text with a low gate lacks of its length.
+    FILLERS = 1
+
+    def __init__(self, config: GistConfig, d_text: int):
+        super().__init__()
+        self.config = config
+        self.register_buffer("songs", torch.zeros(config.dim, config.inputs))
+        self.register_buffer("songs_bias", torch.zeros(config.dim))
+        self.register_buffer("texts", torch.zeros(config.dim, d_text))
+        self.register_buffer("texts_bias", torch.zeros(config.dim))
+        self.register_buffer("gate", torch.zeros(d_text))
+        self.register_buffer("gate_bias", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        self.songs: Tensor
+        self.songs_bias: Tensor
+        self.texts: Tensor
+        self.texts_bias: Tensor
+        self.gate: Tensor
+        self.gate_bias: Tensor
+        self.scale: Tensor  #: weight of a gist's product beside one of clip and passage
+
+    @property
+    def rest(self) -> Tensor:
+        """Square of the length that is left to the other coordinates: the factor of scores."""
+        return 1 / (1 + self.scale)
+
+    def of_songs(self, inputs: Tensor, clip_mask: Tensor) -> Tensor:
+        """Gists of songs, unit rows ``[songs, dim]``.
+
+        Args:
+            inputs: ``[songs, clips, inputs]``, of :func:`clip_inputs`, zero on padding.
+            clip_mask: True where a clip is real.
+        """
+        with torch.autocast(inputs.device.type, enabled=False):
+            count = clip_mask.sum(dim=1, keepdim=True).clamp(min=1)
+            return F.normalize(
+                F.linear(inputs.float().sum(dim=1) / count, self.songs, self.songs_bias), dim=-1
+            )
+
+    def of_texts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Gists of texts ``[texts, dim]``, unit rows, and how much each counts, 0 to 1.
+
+        Args:
+            vectors: ``[texts, d_text]``, unit rows of :func:`text_inputs`.
+        """
+        with torch.autocast(vectors.device.type, enabled=False):
+            exact = vectors.float()
+            gist = F.normalize(F.linear(exact, self.texts, self.texts_bias), dim=-1)
+            return gist, torch.sigmoid(exact @ self.gate + self.gate_bias)
+
+    def widen_songs(self, clip_emb: Tensor, clip_mask: Tensor, gist: Tensor) -> Tensor:
+        """Clips ``[songs, clips, d]``, unit rows, with their song's gist: unit rows again."""
+        with torch.autocast(clip_emb.device.type, enabled=False):
+            beside = F.pad(gist, (0, self.FILLERS))[:, None] * clip_mask[..., None]
+            return self._beside(clip_emb, beside)
+
+    def widen_texts(
+        self, passage_emb: Tensor, passage_mask: Tensor, gist: Tensor, gate: Tensor
+    ) -> Tensor:
+        """The same for passages; what the gate takes from the gist fills a coordinate."""
+        with torch.autocast(passage_emb.device.type, enabled=False):
+            filler = (1 - gate.square()).clamp(min=0).sqrt()
+            row = torch.cat([gist * gate[:, None], filler[:, None]], dim=-1)
+            return self._beside(passage_emb, row[:, None] * passage_mask[..., None])
+
+    def _beside(self, emb: Tensor, beside: Tensor) -> Tensor:
+        rest = self.rest
+        # In front: the last coordinates are a bank's.
+        return torch.cat([beside * (1 - rest).sqrt(), emb.float() * rest.sqrt()], dim=-1)
+
+
+def clip_inputs(vectors: Tensor, frames: Tensor, frame_mask: Tensor) -> Tensor:
+    """What a clip tells of its song's gist: ``[n, d + 2 * d_audio]``.
+
+    Args:
+        vectors: ``[n, d]`` of the clips.
+        frames: ``[n, frames, d_audio]`` of the audio encoder; their mean and spread are read.
+        frame_mask: True where a frame is sound and not padding.
+    """
+    with torch.autocast(frames.device.type, enabled=False):
+        exact, real = frames.float(), frame_mask[..., None].float()
+        count = real.sum(dim=1)
+        mean = (exact * real).sum(dim=1) / count
+        spread = ((exact - mean[:, None]).square() * real).sum(dim=1) / count
+        return torch.cat([vectors.float(), mean, spread.sqrt()], dim=-1)
+
+
+def text_inputs(vectors: Tensor, passage_mask: Tensor) -> Tensor:
+    """The mean of a text's passages in the text tower's space, unit rows ``[texts, d_text]``.
+
+    Args:
+        vectors: ``[texts, passages, d_text]``, unit rows, zero on padding.
+        passage_mask: True where a passage is real.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        exact = vectors.float() * passage_mask[..., None]
+        return F.normalize(exact.sum(dim=1), dim=-1)
+
+
+def fit_gist(
+    inputs: np.ndarray, vectors: np.ndarray, weights: np.ndarray, config: GistConfig
+) -> GistFit:
+    """Weighted ridge regression of texts on songs, in the directions that songs tell most of.
+
+    Args:
+        inputs: ``[songs, n]``, means over clips of :func:`clip_inputs`.
+        vectors: ``[songs, d_text]``, unit rows, of each song's text.
+        weights: ``[songs]``, how much each counts.
+        config: width and shrinkage.
+    """
+    x, y = inputs.astype(np.float64), vectors.astype(np.float64)
+    weights = weights / weights.mean()
+    matrix, bias, targets_mean = _ridge(x, y, weights, config.shrink)
+    told = (x @ matrix.T + bias) - targets_mean
+    found = np.linalg.svd(np.sqrt(weights)[:, None] * told, full_matrices=False)[2][: config.dim]
+    axes = np.zeros((config.dim, y.shape[1]))  # few songs have fewer directions
+    axes[: len(found)] = found
+    held_out = np.empty((len(x), len(axes)))
+    for fold in range(_FOLDS):
+        without = np.arange(len(x)) % _FOLDS != fold
+        m, b, mean = _ridge(x[without], y[without], weights[without], config.shrink)
+        held_out[~without] = (x[~without] @ m.T + b - mean) @ axes.T
+    return GistFit(
+        axes @ matrix, axes @ (bias - targets_mean), axes, -axes @ targets_mean,
+        held_out / np.maximum(np.linalg.norm(held_out, axis=1, keepdims=True), 1e-12),
+    )  # fmt: skip
+
+
+def _ridge(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, shrink: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``y = matrix x + bias`` and the weighted mean of y; songs are fewer than inputs."""
+    total = weights.sum()
+    middle, mean = weights @ x / total, weights @ y / total
+    spread = np.sqrt(weights @ (x - middle) ** 2 / total)
+    # What is the same in every song says nothing, and its rounding must not be blown up.
+    spread[spread <= _CONSTANT * np.median(spread)] = np.inf
+    z = (x - middle) / spread
+    kernel = z @ z.T / x.shape[1] + shrink * np.diag(1 / weights)
+    matrix = np.linalg.solve(kernel, y - mean).T @ z / (x.shape[1] * spread)
+    return matrix, mean - matrix @ middle, mean
+
+
+def fit_gate(ours: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
+    """How much the gist of a text counts: logistic regression, both kinds weighing the same.
+
+    Args:
+        ours: ``[texts, d_text]``, unit rows, texts of the kind that :func:`fit_gist` read.
+        others: likewise, texts of which the attention knows more; may be none.
+
+    Returns:
+        What to multiply a text's vector with, and what to add, before the logistic function.
+    """
+    if not len(others):
+        return np.zeros(ours.shape[1]), _CERTAIN
+    rows = np.concatenate([ours, others]).astype(np.float64)
+    wanted = np.repeat([1.0, 0.0], [len(ours), len(others)])
+    share = np.repeat([0.5 / len(ours), 0.5 / len(others)], [len(ours), len(others)])
+    middle = share @ rows
+    x = np.concatenate([rows - middle, np.ones((len(rows), 1))], axis=1)
+    shrink = np.full(x.shape[1], _GATE_SHRINK * (share @ x[:, :-1] ** 2).mean())
+    shrink[-1] = 0
+    found = np.zeros(x.shape[1])
+    for _ in range(_NEWTON_STEPS):
+        chance = 1 / (1 + np.exp(-(x @ found)))
+        slope = x.T @ (share * (chance - wanted)) + shrink * found
+        curve = (x.T * (share * chance * (1 - chance))) @ x + np.diag(shrink)
+        found -= np.linalg.solve(curve, slope)
+    return found[:-1], float(found[-1] - found[:-1] @ middle)

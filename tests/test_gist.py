@@ -1,0 +1,310 @@
+"""A second expert inside the embeddings: whole texts and whole songs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_querybank import TOLD, songs_of, state_of
+from tiny import make_net
+
+from index.exact import attention_weights, pair_score
+from index.query import Song, embed_query
+from retrieval import finish
+from retrieval.build import build_net
+from retrieval.checkpoint import load_model, save_checkpoint
+from retrieval.data.cache import CachedSong
+from retrieval.data.manifest import Caption
+from retrieval.encoders.transformer import TransformerEncoder
+from retrieval.errors import ConfigError
+from retrieval.finish import finished, with_gist
+from retrieval.gist import Gist, GistConfig, clip_inputs, fit_gate, fit_gist, text_inputs
+from retrieval.inference import LongplayModel
+from retrieval.narrow import NarrowConfig
+from retrieval.querybank import QuerybankConfig
+
+WANTED = GistConfig(dim=4, strength=1.0)
+ASKED = [TOLD[0] + " Part 0.", TOLD[1] + " Part 3.", "Short.", "A flute."]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def planted(songs: int = 120, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Songs of 30 numbers, three of which tell their texts."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((songs, 30)) * rng.uniform(0.1, 10, 30) + rng.standard_normal(30)
+    told = (x[:, :3] - x[:, :3].mean(0)) / x[:, :3].std(0) @ rng.standard_normal((3, 12))
+    return x, unit(told + 3 * rng.standard_normal(12) + noise * rng.standard_normal((songs, 12)))
+
+
+def gists(fit: object, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    songs = x @ fit.songs.T + fit.songs_bias  # type: ignore[attr-defined]
+    texts = y @ fit.texts.T + fit.texts_bias  # type: ignore[attr-defined]
+    return unit(songs), unit(texts)
+
+
+def found(songs: np.ndarray, texts: np.ndarray) -> float:
+    """How often a text's own song is the first."""
+    return float(((texts @ songs.T).argmax(1) == np.arange(len(songs))).mean())
+
+
+def test_it_finds_what_songs_tell_of_texts() -> None:
+    x, y = planted()
+    fit = fit_gist(x[:90], y[:90], np.ones(90), GistConfig(dim=3, shrink=0.1))
+    songs, texts = gists(fit, x[90:], y[90:])
+    assert found(songs, texts) > 0.7
+    assert found(fit.held_out, gists(fit, x[:90], y[:90])[1]) > 0.4
+
+
+def test_held_out_gists_know_nothing_of_their_own_text() -> None:
+    """Texts that songs say nothing of are learned by heart, and held-out gists show it."""
+    x, y = planted()
+    y = y[np.random.default_rng(1).permutation(120)]
+    fit = fit_gist(x, y, np.ones(120), GistConfig(dim=8, shrink=1e-3))
+    songs, texts = gists(fit, x, y)
+    own, held = (songs * texts).sum(1).mean(), (fit.held_out * texts).sum(1).mean()
+    assert own > 0.4
+    assert abs(held) < 0.15
+    assert np.allclose(np.linalg.norm(fit.held_out, axis=1), 1)
+
+
+def test_weights_are_repetitions_and_units_do_not_matter() -> None:
+    x, y = planted(40)
+    weights = np.where(np.arange(40) < 10, 3.0, 1.0)
+    config = GistConfig(dim=3, shrink=1.0)
+    heavy = gists(fit_gist(x, y, weights, config), x, y)[0]
+    assert not np.allclose(heavy, gists(fit_gist(x, y, np.ones(40), config), x, y)[0], atol=1e-3)
+    again = fit_gist(x, y, weights * 7, config)
+    assert np.allclose(heavy, gists(again, x, y)[0], atol=1e-8)
+    other_units = np.linspace(0.1, 5, 30)
+    scaled = fit_gist(x * other_units, y, weights, config)
+    assert np.allclose(heavy, gists(scaled, x * other_units, y)[0], atol=1e-5)
+
+
+def test_what_is_constant_but_for_rounding_is_not_read() -> None:
+    x, y = planted(40)
+    noise = 1 + 1e-7 * np.random.default_rng(3).standard_normal((40, 5))
+    config = GistConfig(dim=3, shrink=1.0)
+    fit = fit_gist(np.concatenate([x, noise], axis=1), y, np.ones(40), config)
+    assert (fit.songs[:, 30:] == 0).all()
+    assert (np.abs(fit.songs[:, :30]).max(axis=0) > 0).all()
+
+
+def test_few_songs_have_fewer_directions() -> None:
+    x, y = planted(6)
+    fit = fit_gist(x, y, np.ones(6), GistConfig(dim=11))
+    assert fit.songs.shape == (11, 30)
+    assert (fit.texts[6:] == 0).all()
+    assert np.isfinite(fit.held_out).all()
+
+
+def test_the_gate_tells_texts_apart() -> None:
+    rng = np.random.default_rng(0)
+    ours, others = (rng.standard_normal((n, 16)) + shift for n, shift in ((30, 0.8), (300, -0.8)))
+    ours, others = unit(ours), unit(others)
+    gist = Gist(GistConfig(dim=2, inputs=3), 16)
+
+    def counts(given: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        gate, bias = fit_gate(ours, given)
+        gist.gate.copy_(torch.as_tensor(gate))
+        gist.gate_bias.fill_(bias)
+        return gist.of_texts(torch.from_numpy(asked))[1].numpy()
+
+    # The few weigh as much as the many.
+    assert counts(others, ours).mean() > 0.8
+    assert counts(others, others).mean() < 0.2
+    assert counts(np.repeat(others, 5, axis=0), ours) == pytest.approx(counts(others, ours))
+    assert counts(others[:0], others) == pytest.approx(1)
+
+
+def test_padding_is_not_read() -> None:
+    rng = np.random.default_rng(0)
+    frames = torch.from_numpy(rng.standard_normal((2, 5, 3)))
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    vectors = torch.zeros(2, 4)
+    inputs = clip_inputs(vectors, frames, mask)
+    assert inputs.shape == (2, 4 + 6)
+    part = frames[1, :3].float()
+    assert torch.allclose(inputs[1, 4:7], part.mean(0), atol=1e-6)
+    assert torch.allclose(inputs[1, 7:], part.std(0, unbiased=False), atol=1e-6)
+    passages = torch.from_numpy(rng.standard_normal((1, 3, 4)))
+    real = torch.tensor([[True, True, False]])
+    whole = text_inputs(passages, real)
+    assert torch.allclose(whole, text_inputs(passages[:, :2], real[:, :2]))
+    assert torch.allclose(whole.norm(dim=1), torch.ones(1))
+
+
+@pytest.fixture
+def pair(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[LongplayModel, LongplayModel, list[CachedSong]]:
+    """A network as trained, the same with a gist, and songs; one has captions of the builder."""
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    net = make_net(tower, gist=WANTED)
+    songs = songs_of(tmp_path, net)
+    built = Caption("This is a track. It has drums.", form="long")
+    songs[5] = replace(songs[5], song=replace(songs[5].song, captions=(built,)))
+    return LongplayModel(net, ""), LongplayModel(with_gist(net, songs), ""), songs
+
+
+def test_scores_are_those_of_both_experts(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    plain, both, songs = pair
+    gist = both.net.gist
+    assert gist is not None
+    assert both.dim == plain.dim + 4 + Gist.FILLERS
+    rest, scale = float(gist.rest), float(gist.scale)
+    assert rest == pytest.approx(1 / (1 + scale))
+    assert both.tau == pytest.approx(rest * plain.tau)
+    counts = []
+    for song in songs:
+        clips, wide = (state_of(m, song).clip_emb[0] for m in (plain, both))
+        assert torch.allclose(wide.norm(dim=1), torch.ones(len(wide)), atol=1e-6)
+        heard = both.net.encode_clips(song.prepared(), song.filled).detach()
+        of_song = gist.of_songs(heard[None], torch.ones(1, len(heard), dtype=torch.bool))[0]
+        for text in ASKED:
+            a, b = plain.embed_text(text), both.embed_text(text)
+            assert np.allclose(np.linalg.norm(b.passage_emb, axis=1), 1, atol=1e-6)
+            assert np.array_equal(a.passage_weight, b.passage_weight)
+            of_text, gate = gist.of_texts(both.net.whole_texts([a.passages]).detach())
+            counts.append(float(gate))
+            attention = pair_score(a.passage_emb, a.passage_weight, clips.numpy(), plain.tau)
+            expected = rest * (attention + scale * float(gate * (of_text[0] @ of_song)))
+            score = pair_score(b.passage_emb, b.passage_weight, wide.numpy(), both.tau)
+            assert score == pytest.approx(expected, abs=2e-6)
+            assert np.allclose(
+                attention_weights(a.passage_emb, clips.numpy(), plain.tau),
+                attention_weights(b.passage_emb, wide.numpy(), both.tau),
+                atol=1e-5,
+            )
+    assert max(counts) > 0.1
+
+
+def test_texts_of_the_builder_are_left_to_the_attention(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    _, both, _ = pair
+    gist = both.net.gist
+    assert gist is not None
+    told = ["This is a track. It has drums.", TOLD[0] + " Part 0."]
+    texts = [[p.text for p in both.net.split(text)] for text in told]
+    gate = gist.of_texts(both.net.whole_texts(texts).detach())[1]
+    assert float(gate[0]) < 0.3
+    assert float(gate[1]) > 0.5
+
+
+def test_a_text_is_the_same_in_any_batch(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    _, both, _ = pair
+    split = [[p.text for p in both.net.split(text)] for text in ASKED]
+    with torch.inference_mode():
+        together = both.net.encode_texts(split)
+    for i, text in enumerate(ASKED):
+        alone = both.embed_text(text).passage_emb
+        assert np.allclose(together.passage_emb[i, : len(alone)].numpy(), alone, atol=1e-6)
+        assert (together.passage_emb[i, len(alone) :] == 0).all()
+
+
+def test_a_song_that_asks_is_most_like_itself(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    _, both, songs = pair
+    embedded = [state_of(both, song).clip_emb[0].numpy() for song in songs]
+    asks = embed_query(Song(songs[2].song.audio), both)
+    scores = [pair_score(asks.passage_emb, asks.passage_weight, c, both.tau) for c in embedded]
+    assert int(np.argmax(scores)) == 2
+
+
+def test_a_checkpoint_keeps_it_and_training_begins_without(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]], tmp_path: Path
+) -> None:
+    plain, both, songs = pair
+    again = load_model(save_checkpoint(both.net, tmp_path / "c", {}, "# card"))
+    a, b = (m.embed_song(songs[0].song.audio).clip_emb for m in (again, both))
+    assert np.array_equal(a, b)
+    assert np.array_equal(
+        again.embed_text(ASKED[0]).passage_emb, both.embed_text(ASKED[0]).passage_emb
+    )
+    fusion = {"pooling": "attention", "passage_reach": None, "dropout": 0.0}
+    settings = {"init": str(tmp_path / "c"), "captioner": None, "freeze": None}
+    net = build_net({**settings, "fusion": {**fusion, "gist": {"dim": 3}}}, lambda text: (1, 2))
+    assert net.gist is None
+    assert net.config.gist == GistConfig(3)
+    assert net.config.joint_dim == plain.dim
+
+
+def test_with_narrow_space_and_bank_all_are_there(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
+    net = make_net(tower, gist=WANTED, querybank=bank, narrow=NarrowConfig(dim=18))
+    songs = songs_of(tmp_path, net)
+    made = finished(net, songs)
+    assert made.gist is not None
+    assert made.narrow is not None
+    assert made.querybank is not None
+    assert made.config.joint_dim == 18
+    assert made.narrow.songs.shape[1] == net.config.dim + 4 + Gist.FILLERS
+    scale = float(made.gist.rest) * float(made.narrow.scale)
+    assert float(made.tau.detach()) == pytest.approx(0.8 * scale * float(net.trained_tau.detach()))
+    # Without a narrow space the bank's coordinates are still the last ones, and free.
+    wide = finished(make_net(tower, gist=WANTED, querybank=bank), songs)
+    model = LongplayModel(wide, "")
+    assert wide.querybank is not None
+    assert wide.gist is not None
+    state = state_of(model, songs[0])
+    bare = wide.querybank.raise_songs(state.clip_emb)[0]
+    size = bare[:, : 4 + Gist.FILLERS].square().sum(1)
+    assert torch.allclose(size, (1 - wide.gist.rest).expand(len(bare)), atol=1e-5)
+    assert torch.allclose(bare.norm(dim=1), torch.ones(len(bare)), atol=1e-5)
+
+
+def test_no_passage_is_read_twice(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    net = make_net(tower, gist=WANTED, narrow=NarrowConfig(dim=12))
+    songs = songs_of(tmp_path, net)
+    read: list[str] = []
+    encode = TransformerEncoder._encode
+
+    def counted(self: TransformerEncoder, passages: list[str]) -> torch.Tensor:
+        read.extend(passages)
+        return encode(self, passages)
+
+    monkeypatch.setattr(TransformerEncoder, "_encode", counted)
+    finished(net, songs)
+    told = [p for p in read if "Part" in p]  # beside those that check a tower when it is built
+    assert told
+    assert len(told) == len(set(told))
+
+
+def test_it_needs_songs_that_people_wrote_of(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = make_net(tower, gist=WANTED)
+    songs = songs_of(tmp_path, net)
+    assert with_gist(net, songs) is net  # too few
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    caption = Caption("This is a track.", form="query")
+    built = [replace(s, song=replace(s.song, captions=(caption,))) for s in songs]
+    assert with_gist(net, built) is net
+    assert with_gist(net, songs[:3] + built[3:]) is not net
+    assert with_gist(make_net(tower), songs).gist is None
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"dim": 0}, "dim 0"), ({"shrink": 0.0}, "shrink 0.0"), ({"strength": -1.0}, "strength -1.0")],
+)
+def test_a_wrong_setting_is_named(given: dict[str, float], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        GistConfig(**given)  # type: ignore[arg-type]

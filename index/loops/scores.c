@@ -62,17 +62,15 @@ INLINE int64_t bytes_of(int64_t numbers, int is_half)
     return numbers * (is_half ? (int64_t)sizeof(int16_t) : (int64_t)sizeof(float));
 }
 
-/* to[i] = the sum of x[i], for four vectors. */
-INLINE void four_sums(const vec *x, float *to)
+/* Halves of the sums of four vectors: i and i + 4 make the sum of x[i]. */
+INLINE vec four_sums(const vec *x)
 {
     vec ab = __builtin_shufflevector(x[0], x[1], 0, 8, 2, 10, 4, 12, 6, 14)
         + __builtin_shufflevector(x[0], x[1], 1, 9, 3, 11, 5, 13, 7, 15);
     vec cd = __builtin_shufflevector(x[2], x[3], 0, 8, 2, 10, 4, 12, 6, 14)
         + __builtin_shufflevector(x[2], x[3], 1, 9, 3, 11, 5, 13, 7, 15);
-    vec all = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13)
+    return __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13)
         + __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
-    for (int i = 0; i < 4; i++)
-        to[i] = all[i] + all[i + 4];
 }
 
 /* sim[p * stride + r] = <query[p], row r> for 4 passages of 2 rows. */
@@ -80,7 +78,6 @@ INLINE void dots_4x2(const void *one, const void *two, int is_half, const float 
                      int64_t dim, float *sim, int64_t stride)
 {
     vec sum[8] = {{0}};
-    float of_one[4], of_two[4];
     int64_t d = 0;
     for (; d + LANES <= dim; d += LANES) {
         vec x = eight(one, d, is_half), y = eight(two, d, is_half);
@@ -90,15 +87,15 @@ INLINE void dots_4x2(const void *one, const void *two, int is_half, const float 
             sum[4 + p] += y * q;
         }
     }
-    four_sums(sum, of_one);
-    four_sums(sum + 4, of_two);
+    vec x = four_sums(sum), y = four_sums(sum + 4);
+    vec both = __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11)
+        + __builtin_shufflevector(x, y, 4, 12, 5, 13, 6, 14, 7, 15); /* by passages */
     for (int p = 0; p < 4; p++) {
         for (int64_t e = d; e < dim; e++) {
-            of_one[p] += number(one, e, is_half) * query[p * dim + e];
-            of_two[p] += number(two, e, is_half) * query[p * dim + e];
+            both[2 * p] += number(one, e, is_half) * query[p * dim + e];
+            both[2 * p + 1] += number(two, e, is_half) * query[p * dim + e];
         }
-        sim[p * stride] = of_one[p];
-        sim[p * stride + 1] = of_two[p];
+        memcpy(sim + p * stride, (const float *)&both + 2 * p, 2 * sizeof *sim);
     }
 }
 

@@ -267,6 +267,27 @@ def test_with_narrow_space_and_bank_all_are_there(
     assert torch.allclose(bare.norm(dim=1), torch.ones(len(bare)), atol=1e-5)
 
 
+def test_a_bank_is_read_by_texts_like_its_own(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
+    net = make_net(tower, gist=WANTED, querybank=bank)
+    songs = songs_of(tmp_path, net)
+    built = Caption("This is a track. It has drums. It ends.", form="long")
+    songs[5] = replace(songs[5], song=replace(songs[5].song, captions=(built,)))
+    made = finished(net, songs)
+    assert made.gist is not None
+    for text in (ASKED[0], built.text):
+        passages = [p.text for p in made.split(text)]
+        with torch.inference_mode():
+            gate = float(made.gist.of_texts(made.whole_texts([passages]))[1])
+            reads = made.encode_texts([passages]).passage_emb[0, :, -2]
+        expected = bank.share * min(len(passages) / 3, 1) * (1 - gate)
+        assert torch.allclose(reads, torch.full_like(reads, expected), atol=1e-6)
+        assert expected > 0.01
+
+
 def test_no_passage_is_read_twice(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_hubs_are_found_less_often() -> None:
     asked = texts[100:]
     before = fused_score(asked, weight[100:], clips, mask, tau).argmax(dim=1)
     after = fused_score(
-        bank.mark_texts(asked, weight[100:] > 0),
+        bank.mark_texts(asked, weight[100:] > 0, torch.ones(len(asked))),
         weight[100:],
         bank.lower_songs(clips, mask, bank.prior(clips, mask, tau)),
         mask,

@@ -79,6 +79,9 @@ def test_weights_are_repetitions_and_units_do_not_matter() -> None:
     config = GistConfig(dim=3, shrink=1.0)
     heavy = gists(fit_gist(x, y, weights, config), x, y)[0]
     assert not np.allclose(heavy, gists(fit_gist(x, y, np.ones(40), config), x, y)[0], atol=1e-3)
+    times = np.repeat(np.arange(40), weights.astype(int))
+    repeated = fit_gist(x[times], y[times], np.ones(60), GistConfig(dim=3, shrink=1.5))
+    assert np.allclose(np.abs(heavy), np.abs(gists(repeated, x, y)[0]), atol=1e-6)  # but for signs
     again = fit_gist(x, y, weights * 7, config)
     assert np.allclose(heavy, gists(again, x, y)[0], atol=1e-8)
     other_units = np.linspace(0.1, 5, 30)
@@ -132,6 +135,12 @@ def test_padding_is_not_read() -> None:
     part = frames[1, :3].float()
     assert torch.allclose(inputs[1, 4:7], part.mean(0), atol=1e-6)
     assert torch.allclose(inputs[1, 7:], part.std(0, unbiased=False), atol=1e-6)
+    gist = Gist(GistConfig(dim=2, inputs=10), 4)
+    gist.songs.copy_(torch.from_numpy(rng.standard_normal((2, 10))))
+    gist.songs_bias.fill_(0.7)
+    clips = torch.cat([inputs, torch.zeros(1, 10)])[None]
+    heard = torch.tensor([[True, True, False]])
+    assert torch.allclose(gist.of_songs(clips, heard), gist.of_songs(clips[:, :2], heard[:, :2]))
     passages = torch.from_numpy(rng.standard_normal((1, 3, 4)))
     real = torch.tensor([[True, True, False]])
     whole = text_inputs(passages, real)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_corpus_arrange import SHEET
 
+from retrieval.data.corpus import pipeline
 from retrieval.data.corpus import source as composing
 from retrieval.data.corpus.arrange import sources as arranging
 from retrieval.data.corpus.arrange.programs import instrument_of
@@ -20,12 +21,14 @@ from retrieval.data.corpus.captions.make import make_texts
 from retrieval.data.corpus.compose.plan import make_plan, reorder
 from retrieval.data.corpus.compose.styles import STYLES
 from retrieval.data.corpus.compose.write import compose
+from retrieval.data.corpus.draw import notes_of
 from retrieval.data.corpus.facts import read_facts
 from retrieval.data.corpus.labels import make_labels
 from retrieval.data.corpus.piece import Note, Part, Piece, PieceSection, notes_between
 from retrieval.data.corpus.render.midi import to_midi
 from retrieval.data.corpus.render.song import Rendering
 from retrieval.data.corpus.source import ComposeSource
+from retrieval.data.manifest import Song
 from retrieval.errors import ConfigError
 
 SEEDS = range(24)
@@ -224,6 +227,37 @@ def test_a_share_of_composed_themes_is_recast_with_their_twins() -> None:
     for entry, piece in zip(entries, made, strict=True):
         before = plain.make(entry, Path("x"), 1)
         assert (piece == before) == ("recast" not in piece.meta)
+
+
+@pytest.mark.usefixtures("unheard")
+def test_recast_notes_are_written_again_from_what_the_manifest_says() -> None:
+    """Also where the style was asked for by name, which the manifest's genre no longer says."""
+    for styles in ((), ("waltz", "march")):
+        source = ComposeSource(3, RENDERING, 60, 70, 1.0, styles, 1.0)
+        for entry in source.entries(1):
+            made = source.make(entry, Path("x"), 1)
+            meta = {"source": "compose", "genre": made.style, "group": made.group} | made.meta
+            again = notes_of(Song(entry.name, Path("x"), meta=meta))
+            assert again is not None
+            assert (again.parts, again.sections) == (made.parts, made.sections)
+
+
+def test_a_corpus_made_before_there_was_recast_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+
+    def noted(settings: list) -> str:
+        digests.append(str(settings))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "recipe_digest", noted)
+    for share in (0.0, 0.5):
+        source = ComposeSource(2, RENDERING, 60, 70, recast=share)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.make_corpus(source, pipeline.Recipe(tmp_path, 1, "flac", 0.0, 0.0))
+    assert "recast" not in digests[0]
+    assert "'recast': 0.5" in digests[1]
 
 
 @pytest.mark.usefixtures("unheard")

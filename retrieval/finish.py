@@ -109,7 +109,7 @@ def _heard(net: CoLLAP, song: CachedSong) -> np.ndarray:
 
 @torch.inference_mode()
 def _whole(net: CoLLAP, texts: Sequence[str]) -> np.ndarray:
-    """What a gist reads of texts, ``[texts, d_text]``; each by itself, so that its bits are."""
+    """What a gist reads of texts, ``[texts, d_text]``; each is read by itself."""
     rows = [net.whole_texts([[p.text for p in net.split(text)]]) for text in texts]
     return torch.cat(rows).float().cpu().numpy() if rows else np.zeros((0, net.text.d_text))
 

@@ -301,3 +301,9 @@ def test_warmed_passages_are_close_to_the_towers_own(tmp_path: Path, tower: Path
     warm_texts(third, passages, tmp_path / "cache", lambda done, total: calls.append(total))
     assert not calls  # all came from disk
     assert torch.equal(third.text(passages), net.text(passages))
+
+
+@pytest.mark.parametrize("chances", [{"tags": 0.25, "queries": 0.9}, {"queries": -0.1}])
+def test_chances_of_texts_are_chances(chances: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"tags .* queries"):
+        Extras(**chances)  # type: ignore[arg-type]

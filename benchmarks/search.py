@@ -210,7 +210,7 @@ def measure_other_ways(
     texts = model.passages(np.random.default_rng(3), 20_000, 3, "short")
     base = as_table(texts)
     stored = Ragged(base.parts, base.offsets, np.full(base.n_rows, 1 / 3, np.float32))
-    coded = [make_codes(stored.parts[0], songs[-500:].reshape(-1, model.dim))]
+    coded = [make_codes(stored.parts[0], stored.offsets, songs[-500:].reshape(-1, model.dim))]
 
     def texts_of(mode: str) -> Ranking:
         return search_texts(songs[7], stored, model.tau, K, mode=mode, codes=lambda: coded)
@@ -237,7 +237,7 @@ def main() -> None:
     print(f"{args.songs} songs x {args.clips} clips x {model.dim}, tau {model.tau:.4f}, k = {K}")
     model.print_fit(songs)
     start = time.perf_counter()
-    codes = [make_codes(table.parts[0])]
+    codes = [make_codes(table.parts[0], table.offsets)]
     took = time.perf_counter() - start
     per_song = sum(plane.nbytes for plane in codes[0].planes) / args.songs
     print(f"codes: {args.songs / took:.0f} songs/s, {per_song:.0f} bytes "

@@ -163,7 +163,7 @@ def main() -> None:
         queries = draw_queries(model, args.queries, passages, 70 + passages)
         best = [search_songs(q.emb, q.weight, table, model.tau, K, mode="exact") for q in queries]
         by_length[passages] = queries, [found.rows.tolist() for found in best]
-    codes = [make_codes(table.parts[0])]
+    codes = [make_codes(table.parts[0], table.offsets)]
     ask = asker(table, codes, model.tau)
     print(f"{args.songs} songs x {args.clips} clips x {model.dim}")
     ours = {}

@@ -59,7 +59,7 @@ def measure_sizes(model: EmbeddingModel, rows: np.ndarray, sizes: Sequence[int])
     for songs in sizes:
         table = Ragged((rows[: songs * CLIPS],), np.arange(songs + 1, dtype=np.int64) * CLIPS)
         start = time.perf_counter()
-        codes = [make_codes(table.parts[0])]
+        codes = [make_codes(table.parts[0], table.offsets)]
         build_s = time.perf_counter() - start
         row = {"songs": songs, "build_s": build_s, "memory_gb": own_memory_gb()}
         ask = asker(table, codes, model.tau)

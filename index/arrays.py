@@ -11,7 +11,7 @@ import numpy as np
 
 from retrieval.errors import DamagedLibraryError
 
-_NAMES = {"int64": "I64", "float64": "F64", "float32": "F32", "float16": "F16", "int8": "I8"}
+_NAMES = {"int64": "I64", "float64": "F64", "float32": "F32", "float16": "F16", "uint8": "U8"}
 _DTYPES = {short: np.dtype(name).newbyteorder("<") for name, short in _NAMES.items()}
 _MAX_HEADER_BYTES = 1 << 20
 _PIECE_ROWS = 1 << 16
@@ -24,7 +24,7 @@ class Column:
     Attributes:
         pieces: arrays of one dtype and of the same trailing shape; each is written in turn, so
             that a column need not fit in memory.
-        dtype: int64, float64, float32, float16 or int8.
+        dtype: int64, float64, float32, float16 or uint8.
         tail: shape behind the first axis.
     """
 

@@ -1,13 +1,12 @@
 """Upper bounds of the fusion score from codes (design section 3).
 
-A row x whose code has the bytes k, the last of them t, lies for every query q within
-``R(q) * t`` of what the others say:
+With ``z = basis.T (x - centre)`` and what its code says of it, a row x has for every query q
 
-    <q, x> = <q, mean> + sum_d q'[d] scale[d] k[d] + <q', left>,    q' = dual.T q
+    <q, x> = <q, centre> + sum_d q'[d] said[d] + <q', left>,    q' = dual.T q
     |<q', left>| <= sqrt(sum_d spread[d] q'[d]^2) * sqrt(sum_d left[d]^2 / spread[d])
 
-by Cauchy and Schwarz. So one product of bytes gives an upper bound of a similarity, and with the
-last term's sign turned a lower one.
+by Cauchy and Schwarz. The last factor is at most the size that a plane has for the row, so that a
+product of half bytes bounds a similarity from both sides.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.codes import Codes
-from index.kernels import CodedQuery, refine, scan
+from index.codes import HALF, MIDDLE, UNKNOWN, WHOLE, Codes
+from index.kernels import CodedQuery, bound, guess
 from index.table import Ragged, Span
 
 EPS = float(np.finfo(np.float32).eps)
-#: Products of a similarity by the first plane, for the rounding of their sum.
-TERMS = 32
-#: Largest coefficient of a query: 80 products with bytes stay far below 2**31.
+#: A centre is a mean of unit rows or nearer to 0, rounded to float16.
+_HALF_EPS = 2.0**-11
+#: Largest coefficient of a query: 136 products with half bytes stay far below 2**31.
 _MOST = 32_000
 
 
@@ -46,86 +45,48 @@ class Passages:
         return float(np.abs(self.weight).sum())
 
 
-def song_bounds(
-    queries: Sequence[Passages],
-    clips: Ragged,
-    codes: Sequence[Codes | None],
-    songs: slice = slice(None),
-) -> np.ndarray:
-    """``U[i, j] >= S[i, j]`` of several queries with all songs, the bound of MaxSim.
-
-    Attention lies between the least and the greatest similarity, and weighs similar clips more: a
-    passage of negative weight counts with the mean similarity.
-
-    Args:
-        queries: all are bounded while the codes are read once.
-        clips: clips of all songs.
-        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
-        songs: a stretch of them, all by default.
-
-    Returns:
-        float32 ``[queries, songs]``, infinite where nothing is known.
-    """
-    begin, end, _ = songs.indices(len(clips))
-    emb = np.concatenate([query.emb for query in queries])
-    weight = np.concatenate([query.weight for query in queries])
-    begins = np.cumsum([0, *(len(query.emb) for query in queries)])
-    out = np.full((len(queries), end - begin), np.inf, np.float32)
-    for span, coded in zip(clips.spans, codes, strict=True):
-        first, last = max(span.first, begin), min(span.last, end)
-        if coded is not None and last > first:
-            every = code_query(emb, weight, coded, upper=True)
-            offsets = span.offsets[first - span.first : last - span.first + 1]
-            out[:, first - begin : last - begin] = scan(coded.first, offsets, every, begins)
-            unknown = span.first + beyond_owners(span, coded)
-            out[:, unknown[(unknown >= first) & (unknown < last)] - begin] = np.inf
-    for row, query in zip(out, queries, strict=True):
-        row += np.float32(4 * (len(query.emb) + TERMS) * EPS * max(query.size, 1.0))
-    return out
-
-
-class TightBounds:
-    """Bounds from intervals of all similarities of some songs, and estimates of their scores.
+class SongBounds:
+    """Bounds of one query's scores ``U[j] >= S[j]``; see :class:`index.walk.Bounds`.
 
     Args:
         query: one.
         clips: clips of all songs.
-        codes: of each part of ``clips``, or None.
+        codes: of each part of ``clips``; None where a part has none, so that nothing is known.
         tau: temperature.
     """
 
     def __init__(self, query: Passages, clips: Ragged, codes: Sequence[Codes | None], tau: float):
-        self._clips, self._codes, self._tau = clips, codes, tau
+        self._query, self._clips, self._codes, self._tau = query, clips, codes, tau
         # Rounding of sums over passages and clips, and of the exponentials in between.
         terms = len(query.emb) + clips.longest + 64 + 1 / tau
         self._slack = 4 * terms * EPS * max(query.size, 1.0)
-        self._coded = [
-            None if c is None else code_query(query.emb, query.weight, c, upper=False)
-            for c in codes
-        ]
 
-    def __call__(self, songs: np.ndarray, bar: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Bounds and estimates.
+    def guesses(self) -> np.ndarray:
+        """The query's similarity to the mean of each song's clips."""
+        return guesses(self._query.weight @ self._query.emb, self._clips, self._codes)
 
-        Args:
-            songs: int64, by number.
-            bar: what bounds are below need not be known closer.
-
-        Returns:
-            float32 ``[songs]`` each; None where that would take longer than scoring them.
-        """
-        upper, middle = np.full((2, len(songs)), np.inf, np.float32)
-        for span, codes, query in zip(self._clips.spans, self._codes, self._coded, strict=True):
-            places, own = span.within(songs)
-            if codes is None or query is None or not len(own):
+    def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds and estimates of all songs."""
+        upper, middle = np.full((2, len(self._clips)), np.inf, np.float32)
+        for span, codes in zip(self._clips.spans, self._codes, strict=True):
+            if codes is None:
                 continue
-            found = refine(codes.planes, span.offsets, own, query, self._tau, bar - self._slack)
-            if found is None:
-                return None
-            upper[places], middle[places] = found
-            unknown = places[np.isin(own, beyond_owners(span, codes))]
+            coded = code_query(self._query.emb, self._query.weight, codes)
+            some = slice(span.first, span.last)
+            found = bound(codes, span.offsets, coded, self._tau, bar - self._slack)
+            upper[some], middle[some] = found
+            unknown = span.first + beyond_owners(span, codes)
             upper[unknown] = middle[unknown] = np.inf
         return upper + np.float32(self._slack), middle
+
+
+def guesses(query: np.ndarray, table: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
+    """Similarity of one vector ``[dim]`` to the mean of each owner's rows, float32 ``[owners]``."""
+    found = np.full(len(table), np.inf, np.float32)
+    for span, coded in zip(table.spans, codes, strict=True):
+        if coded is not None:
+            found[span.first : span.last] = guess(coded, np.ascontiguousarray(query, np.float32))
+    return found
 
 
 def beyond_owners(span: Span, codes: Codes) -> np.ndarray:
@@ -133,48 +94,49 @@ def beyond_owners(span: Span, codes: Codes) -> np.ndarray:
     return np.unique(np.searchsorted(span.offsets, codes.beyond, "right") - 1)
 
 
-def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes, *, upper: bool) -> CodedQuery:
+def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes) -> CodedQuery:
     """A query for the loops.
 
     Args:
         emb: ``[passages, dim]``.
         weight: ``[passages]``.
         codes: whose directions it is turned into.
-        upper: whether similarities by the first plane shall be upper bounds (of ``-sim`` where a
-            weight is below 0), with all that is uncertain in ``coef[0][:, -1]`` and ``shift``.
     """
-    sign = np.where(weight < 0, -1.0, 1.0) if upper else np.ones(len(weight))
-    query = emb.astype(np.float64) * sign[:, None]
+    query = emb.astype(np.float64)
     # Not `@`: BLAS would wake all its threads for a small product, and then wait for them.
     turned = np.einsum("pd,de->pe", query, codes.dual)
-    every = np.zeros((len(query), len(codes.scale)))
-    kept = min(every.shape[1], turned.shape[1])
-    every[:, :kept] = turned[:, :kept] * codes.scale[:kept]
-    reach = np.sqrt(codes.spread @ (turned * turned).T) * codes.tail_step[:, None]
-    coefs, steps, lost, done = [], [], [], 0
-    for width in codes.widths:
-        last = reach[0] if upper and not done else np.zeros(len(query))
-        own = every[:, done : done + width - 1]
-        done += width - 1
-        coef, step, missed = _whole(np.column_stack([own, last]))
-        coefs.append(coef)
-        steps.append(step)
-        lost.append(missed)
-    # Beside it the rotation, float32 products of `dim` numbers, and the sum of the planes.
+    per_step = np.zeros((len(query), len(codes.scale)))
+    kept = min(per_step.shape[1], turned.shape[1])
+    per_step[:, :kept] = turned[:, :kept] * codes.scale[:kept]
     norm = np.sqrt((query * query).sum(axis=1))
-    summed = 127 * np.abs(every).sum(axis=1)
-    rounding = 4 * EPS * (norm * (emb.shape[1] + 16) + summed)
-    margin = np.cumsum(lost, axis=0) + rounding
-    shift = query @ codes.mean + (margin[0] if upper else 0)
-    shift, weight, step, reach, margin = (
+    whole, others = per_step[:, :WHOLE], per_step[:, WHOLE:]
+    reach = np.sqrt((turned * turned) @ codes.spread.T) * codes.tail_step
+    centre_off = np.where(weight < 0, norm * (_HALF_EPS + EPS * emb.shape[1]), 0)
+    first, step, lost = _whole_numbers(np.hstack([HALF * whole, whole, HALF * others]), reach[:, 0])
+    second, second_step, second_lost = _whole_numbers(others, np.zeros(len(query)))
+    middle = MIDDLE * per_step.sum(axis=1)
+    # Beside it the rotation, float32 products of `dim` numbers, and the sum of the planes.
+    margin = 4 * EPS * (norm * (emb.shape[1] + 16) + 2 * MIDDLE * np.abs(per_step).sum(axis=1))
+    shift = np.stack([UNKNOWN * others.sum(axis=1) - middle + lost + margin, -middle])
+    f32 = [
         np.ascontiguousarray(x, np.float32)
-        for x in (shift, weight, np.stack(steps), reach[1:], margin[1:])
-    )
-    return CodedQuery((coefs[0], coefs[1], coefs[2]), step, shift, weight, reach, margin)
+        for x in (emb, weight, np.stack([step, second_step]), shift, reach[:, 1],
+                  margin + lost + second_lost + centre_off)
+    ]  # fmt: skip
+    return CodedQuery(f32[0], f32[1], (first, second), *f32[2:])
 
 
-def _whole(exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whole numbers int16 and their step float32, and how much rounding may cost with any bytes."""
-    step = (np.maximum(np.abs(exact).max(axis=1), 1e-12) / _MOST).astype(np.float32)
+def _whole_numbers(
+    exact: np.ndarray, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients of half bytes, int16, their step, and how much rounding them may cost.
+
+    The last two are those of a row's size, for its upper and its lower half, rounded up.
+    """
+    most = np.maximum(np.abs(exact).max(axis=1), HALF * reach)
+    step = (np.maximum(most, 1e-12) / _MOST).astype(np.float32).astype(np.float64)
     coef = np.rint(exact / step[:, None])
-    return coef.astype(np.int16), step, np.abs(exact - coef * step[:, None]).sum(axis=1) * 127
+    size = np.ceil(reach / step)
+    lost = np.abs(exact - coef * step[:, None]).sum(axis=1) * (HALF - 1)
+    every = np.hstack([coef, HALF * size[:, None], size[:, None]])
+    return np.ascontiguousarray(every, np.int16), step, lost

@@ -1,6 +1,6 @@
 """Codes on disk: caches beside a library's segments, made again where missing or damaged.
 
-``cache/SOURCE-OWN.codes4`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
+``cache/SOURCE-OWN.codes5`` holds the codes of the segment file whose SHA-256 begins with SOURCE;
 OWN is the SHA-256 of the cache itself, which is checked before any of it is used. Nothing is lost
 with these files, and a library whose folder cannot be written is searched without them.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from index.arrays import Column, dump_columns, view_columns
-from index.codes import BLOCK, Codes, directions_of, make_codes, widths_of
+from index.codes import BLOCK, UNIT, Codes, directions_of, make_codes, widths_of
 from index.files import CheckedFile, Disk, Tally
 from retrieval.errors import DamagedLibraryError
 
@@ -23,12 +23,13 @@ FOLDER = "cache"
 #: Segments with fewer rows are scored in full; codes would not make that faster.
 LEAST_ROWS = 1 << 12
 
-_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes4")
-_OLD = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.codes[123]")
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})\.codes5")
+_OLD = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.codes[1234]")
 
 
 def codes_of(
     rows: np.ndarray,
+    offsets: np.ndarray,
     source: str,
     library: Path,
     least: int = LEAST_ROWS,
@@ -38,6 +39,7 @@ def codes_of(
 
     Args:
         rows: float32 or float16 ``[rows, dim]``.
+        offsets: int64 ``[owners + 1]``, rows at which owners begin.
         source: SHA-256 of the segment's file, in hex.
         library: its folder.
         least: rows; None is returned for fewer.
@@ -46,9 +48,9 @@ def codes_of(
     """
     if len(rows) < max(least, 1):
         return None
-    found = _read(rows, source, library / FOLDER)
+    found = _read(rows, len(offsets) - 1, source, library / FOLDER)
     if found is None:
-        found = make_codes(rows, queries())
+        found = make_codes(rows, offsets, queries())
         try:
             _write(found, source, library / FOLDER)
         except OSError:
@@ -68,14 +70,14 @@ def forget(library: Path, sources: Set[str]) -> None:
         pass
 
 
-def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
+def _read(rows: np.ndarray, owners: int, source: str, folder: Path) -> Codes | None:
     """The first whole cache of a source; damaged ones are deleted."""
-    for path in folder.glob(f"{source[:32]}-*.codes4"):
+    for path in folder.glob(f"{source[:32]}-*.codes5"):
         name = _NAME.fullmatch(path.name)
         try:
             if name:
                 file = CheckedFile(path, path.stat().st_size, name[2])
-                return _codes(view_columns(file.data), *rows.shape)
+                return _codes(view_columns(file.data), len(rows), rows.shape[1], owners)
         except (DamagedLibraryError, OSError):
             try:
                 path.unlink(missing_ok=True)
@@ -84,20 +86,19 @@ def _read(rows: np.ndarray, source: str, folder: Path) -> Codes | None:
     return None
 
 
-def _codes(found: dict[str, np.ndarray], count: int, dim: int) -> Codes:
+def _codes(found: dict[str, np.ndarray], count: int, dim: int, owners: int) -> Codes:
     """Codes of a table ``[count, dim]``; their checksum was right, but they may be of another."""
     beyond = found.get("beyond", np.zeros(0))
     blocks = -(-count // BLOCK)
-    widths = widths_of(dim)
-    planes = zip(("first", "second", "third"), widths, strict=True)
+    planes = zip(("first", "second"), widths_of(dim), strict=True)
     expected = {
-        **{name: ((blocks, width // 2, BLOCK, 2), "int8") for name, width in planes},
-        "mean": ((dim,), "float32"),
+        **{name: ((blocks, width // UNIT, BLOCK, UNIT), "uint8") for name, width in planes},
+        "centre": ((owners, dim), "float16"),
         "basis": ((dim, dim), "float32"),
         "dual": ((dim, dim), "float64"),
-        "scale": ((directions_of(widths),), "float32"),
-        "spread": ((3, dim), "float32"),
-        "tail_step": ((3,), "float32"),
+        "scale": ((directions_of(dim),), "float32"),
+        "spread": ((2, dim), "float32"),
+        "tail_step": ((2,), "float32"),
         "beyond": ((beyond.size,), "int64"),
     }
     fit = {name: (array.shape, array.dtype.name) for name, array in found.items()} == expected
@@ -116,4 +117,4 @@ def _write(codes: Codes, source: str, folder: Path) -> None:
     temporary = folder / f"{source[:32]}.{os.getpid()}.tmp"
     disk.write(temporary, tally.over(dump_columns(columns)))
     disk.sync_file(temporary)
-    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes4")
+    disk.rename(temporary, folder / f"{source[:32]}-{tally.sha256}.codes5")

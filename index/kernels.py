@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index.codes import block_rows
+from index.codes import Codes, owners_together, sizes, unpack
 
 #: Parts of the work for each thread, so that none waits long for another.
 _SHARES = 4
@@ -38,15 +38,14 @@ class Loops:
         kind: ``avx2`` or ``plain``.
     """
 
-    scan: Callable[..., int]
-    refine: Callable[..., int]
+    guess: Callable[..., int]
+    bound: Callable[..., int]
     score: Callable[..., int]
-    scan_texts: Callable[..., int]
-    refine_texts: Callable[..., int]
+    bound_texts: Callable[..., int]
     score_texts: Callable[..., int]
 
     def __init__(self, library: ctypes.CDLL, kind: str):
-        for name in ("scan", "refine", "score", "scan_texts", "refine_texts", "score_texts"):
+        for name in ("guess", "bound", "score", "bound_texts", "score_texts"):
             setattr(self, name, getattr(library, f"longplay_{name}_{kind}"))
 
 
@@ -77,21 +76,27 @@ def compiled() -> Loops | None:
 class CodedQuery:
     """A query as the loops over codes take it.
 
-    By the planes 0..i row c has the similarity
-    ``shift[p] + sum_j step[j, p] * <coef[j][p], plane_j[c]>``, for i = 1 and 2 give or take
-    ``reach[i - 1, p] * t + margin[i - 1, p]``, where t is the last byte that plane i has for c.
+    With ``n_i`` the half bytes of row c in plane i, its similarity is at most
+    ``<emb[p], centre> + shift[0, p] + step[0, p] * <coef[0][p], n_0>``; and without the last two
+    coefficients, so without the row's sizes, it is
+    ``<emb[p], centre> + shift[1, p] + sum_i step[i, p] * <coef[i][p], n_i>``, give or take
+    ``reach[p] * t + margin[p]``, where t is the size that the second plane has for c. Where
+    ``weight[p] < 0``, the mean of its similarities to an owner's rows is at least
+    ``<emb[p], centre> - margin[p]``.
 
     Attributes:
-        coef: int16 ``[passages, width]`` of each plane; :func:`scan` reads the first.
-        step: float32 ``[3, passages]``.
-        shift, weight: float32 ``[passages]``; a weight may be negative.
-        reach, margin: float32 ``[2, passages]``; not used by :func:`scan`.
+        emb: float32 ``[passages, dim]``.
+        weight: float32 ``[passages]``; a weight may be negative.
+        coef: int16 ``[passages, 2 * width]`` of each plane.
+        step, shift: float32 ``[2, passages]``.
+        reach, margin: float32 ``[passages]``.
     """
 
-    coef: tuple[np.ndarray, np.ndarray, np.ndarray]
+    emb: np.ndarray
+    weight: np.ndarray
+    coef: tuple[np.ndarray, np.ndarray]
     step: np.ndarray
     shift: np.ndarray
-    weight: np.ndarray
     reach: np.ndarray
     margin: np.ndarray
 
@@ -101,119 +106,132 @@ class CodedQuery:
     def in_c(self) -> ctypes.Structure:
         """``struct query`` of ``loops/codes.h``; its arrays live as long as this object."""
         return _Query(
+            address(self.emb), address(self.weight),
             *(address(coef, np.int16) for coef in self.coef),
-            *(address(row) for rows in (self.step, self.reach, self.margin) for row in rows),
-            address(self.shift), address(self.weight), len(self), self.coef[2].shape[1],
+            *(address(row) for rows in (self.step, self.shift) for row in rows),
+            address(self.reach), address(self.margin), len(self),
         )  # fmt: skip
 
 
 class _Query(ctypes.Structure):
+    _fields_ = (*((f"pointer_{i}", ctypes.c_void_p) for i in range(10)), ("passages", _Int))
+
+
+class _Codes(ctypes.Structure):
     _fields_ = (
-        *((f"pointer_{i}", ctypes.c_void_p) for i in range(12)),
-        ("passages", _Int),
-        ("third", _Int),
+        *((f"pointer_{i}", ctypes.c_void_p) for i in range(3)),
+        ("dim", _Int),
+        ("wide", _Int),
     )
 
 
-def scan(
-    plane: np.ndarray, offsets: np.ndarray, query: CodedQuery, begins: np.ndarray
-) -> np.ndarray:
-    """Weighted extremes of ``sim`` over the rows of each owner, for several queries at once.
+def codes_in_c(codes: Codes) -> ctypes.Structure:
+    """``struct codes`` of ``loops/codes.h``; its arrays live as long as the codes."""
+    return _Codes(
+        *(address(plane, np.uint8) for plane in codes.planes), address(codes.centre, np.float16),
+        codes.centre.shape[1], codes.wide,
+    )  # fmt: skip
 
-    A passage of weight w >= 0 counts ``w * max_c sim``; one of weight w < 0 ``-w * mean_c sim``.
+
+def guess(codes: Codes, query: np.ndarray) -> np.ndarray:
+    """Similarities of one vector to the centres, float32 ``[owners]``.
 
     Args:
-        plane: the first of :class:`index.codes.Codes`.
-        offsets: int64 ``[owners + 1]``, rows at which owners begin.
-        query: the passages of all queries.
-        begins: int64 ``[queries + 1]``, passages at which queries begin.
-
-    Returns:
-        float32 ``[queries, owners]``.
+        codes: of all rows.
+        query: float32 ``[dim]``.
     """
-    queries, owners = len(begins) - 1, len(offsets) - 1
-    out = np.empty((queries, owners), np.float32)
-    loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
+    loops, in_c, out = compiled(), codes_in_c(codes), np.empty(len(codes.centre), np.float32)
 
     def work(first: int, last: int) -> None:
         if loops is None:
-            _scan(plane, offsets, first, last, query, begins, out)
+            out[first:last] = codes.centre[first:last].astype(np.float32) @ query
             return
-        check_memory(loops.scan(
-            address(plane, np.int8), address(offsets, np.int64), _Int(first), _Int(last),
-            address(query.coef[0], np.int16), address(query.step[0]), address(query.shift),
-            address(query.weight), address(begins, np.int64), _Int(queries), _Int(owners),
-            _Int(longest), address(out),
-        ))  # fmt: skip
+        loops.guess(
+            ctypes.byref(in_c), _Int(first), _Int(last), address(query), address(out)
+        )  # fmt: skip
 
-    share(owners, int(offsets[-1]) * len(query), work)
+    share(len(out), len(out), work)
     return out
 
 
-def _scan(
-    plane: np.ndarray,
-    offsets: np.ndarray,
-    first: int,
-    last: int,
-    query: CodedQuery,
-    begins: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    coef = (query.coef[0] * query.step[0][:, None]).T.astype(np.float32)
-    while first < last:
-        stop = int(np.searchsorted(offsets, offsets[first] + _BLOCK_ROWS, "right")) - 1
-        stop = min(max(stop, first + 1), last)
-        begin, end = offsets[first], offsets[stop]
-        sim = block_rows(plane, int(begin), int(end)).astype(np.float32) @ coef + query.shift
-        starts = offsets[first:stop] - begin
-        best = np.maximum.reduceat(sim, starts, axis=0)
-        mean = np.add.reduceat(sim, starts, axis=0)
-        mean /= np.diff(offsets[first : stop + 1])[:, None]
-        value = np.where(query.weight >= 0, best, mean) * np.abs(query.weight)
-        out[:, first:stop] = np.add.reduceat(value, begins[:-1], axis=1).T
-        first = stop
+def bound(
+    codes: Codes, offsets: np.ndarray, query: CodedQuery, tau: float, bar: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of one query's score with each owner, and estimates of it.
 
-
-def refine(
-    planes: tuple[np.ndarray, np.ndarray, np.ndarray],
-    offsets: np.ndarray,
-    chosen: np.ndarray,
-    query: CodedQuery,
-    tau: float,
-    bar: float,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Bounds of the fusion score of some owners, from an interval for each similarity.
+    Where a bound by the first plane reaches the bar, both planes make it closer; where it still
+    does, it is that of the softmax average of similarities within their intervals. NumPy stops
+    before that: it would take longer than scoring the songs.
 
     Args:
-        planes: of :class:`index.codes.Codes`.
-        offsets: int64 ``[owners + 1]``.
-        chosen: int64, owners.
-        query: its last coefficients, in all planes, are 0.
+        codes: of all rows.
+        offsets: int64 ``[owners + 1]``, rows at which owners begin.
+        query: one.
         tau: temperature.
         bar: what bounds are below need not be known closer.
 
     Returns:
-        Upper bounds and estimates of the score, float32 ``[len(chosen)]`` each; None where the
-        loops were not compiled (the bounds of :func:`scan` hold as well, and NumPy would take
-        longer than scoring the songs).
+        float32 ``[owners]`` each; an estimate is good where the bound reaches the bar.
     """
-    loops = compiled()
-    if loops is None:
-        return None
-    upper, middle = np.empty((2, len(chosen)), np.float32)
-    counts = offsets[chosen + 1] - offsets[chosen]
-    longest, in_c = int(counts.max(initial=1)), query.in_c()
+    upper, middle = np.empty((2, len(offsets) - 1), np.float32)
+    loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
+    in_c, codes_c = query.in_c(), codes_in_c(codes)
 
     def work(first: int, last: int) -> None:
-        some = slice(first, last)
-        check_memory(loops.refine(
-            *(address(plane, np.int8) for plane in planes), address(offsets, np.int64),
-            address(chosen[some], np.int64), _Int(last - first), ctypes.byref(in_c), _Float(tau),
-            _Float(bar), _Int(longest), address(upper[some]), address(middle[some]),
+        if loops is None:
+            _bound(codes, offsets, first, last, query, upper[first:last])
+            return
+        check_memory(loops.bound(
+            ctypes.byref(codes_c), address(offsets, np.int64), _Int(first), _Int(last),
+            ctypes.byref(in_c), _Float(tau), _Float(bar), _Int(longest), address(upper),
+            address(middle),
         ))  # fmt: skip
 
-    share(len(chosen), int(counts.sum()) * len(query), work)
-    return upper, middle
+    share(len(upper), int(offsets[-1]) * len(query), work)
+    return upper, upper if loops is None else middle
+
+
+def _bound(
+    codes: Codes,
+    offsets: np.ndarray,
+    first: int,
+    last: int,
+    query: CodedQuery,
+    out: np.ndarray,
+) -> None:
+    for begin, end in owners_together(offsets, first, last):
+        sim, centre = upper_sims(codes, offsets, begin, end, query)
+        best = np.maximum.reduceat(sim, offsets[begin:end] - offsets[begin], axis=0)
+        # Attention weighs similar clips more: an average is at least the plain mean.
+        each = np.where(query.weight >= 0, best, centre - query.margin)
+        out[begin - first : end - first] = each @ query.weight
+
+
+def upper_sims(
+    codes: Codes, offsets: np.ndarray, first: int, last: int, query: CodedQuery
+) -> tuple[np.ndarray, np.ndarray]:
+    """Upper bounds of similarities by both planes, and similarities of centres, by NumPy.
+
+    Args:
+        codes: of all rows.
+        offsets: int64 ``[owners + 1]``, rows at which owners begin.
+        first: the first owner.
+        last: the one behind the last.
+        query: one.
+
+    Returns:
+        float32 ``[their rows, passages]`` and ``[last - first, passages]``.
+    """
+    begin, end = int(offsets[first]), int(offsets[last])
+    centre = codes.centre[first:last].astype(np.float32) @ query.emb.T
+    sim = np.repeat(centre, np.diff(offsets[first : last + 1]), axis=0)
+    sim += query.shift[1] + query.margin
+    for i, plane in enumerate(codes.planes):
+        halves = unpack(plane, begin, end)
+        coef = query.coef[i][:, :-2] * query.step[i][:, None]
+        sim += halves[:, :-2].astype(np.float32) @ coef.T
+    sim += sizes(halves).astype(np.float32)[:, None] * query.reach
+    return sim, centre
 
 
 def score(

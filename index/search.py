@@ -7,22 +7,17 @@ from functools import partial
 
 import numpy as np
 
-from index.bounds import Passages, TightBounds, song_bounds
+from index.bounds import Passages, SongBounds
 from index.codes import Codes
 from index.exact import check_finite, fast_scores, pair_score, rounding
 from index.table import Ragged
-from index.text_bounds import fast_text_scores, text_bounds, tight_text_bounds
+from index.text_bounds import TextBounds, fast_text_scores
 from index.walk import Ranking, Walk, check_arguments, rank, rescore
 
 #: With so few clips in all, reading every one is as quick as reading codes first.
 _FEW_CLIPS = 1 << 16
 #: Likewise with so few similarities of passages and clips.
 _FEW_SIMILARITIES = 1 << 20
-#: Queries whose bounds are made together: their passages and one song's codes stay in the cache.
-_TOGETHER = 8
-#: Of so many songs at least, one in `_SAMPLE` is searched first; where bounds by the first plane
-#: leave more than this share of them open, they are not made of the others.
-_LEAST_SAMPLED, _SAMPLE, _HOPELESS = 1024, 8, 0.4
 
 
 def search_songs(
@@ -57,7 +52,7 @@ def search_each(
     budget: int | None = None,
     pooling: str = "attention",
 ) -> list[Ranking]:
-    """The k songs that each query fits best; codes are read once for several queries.
+    """The k songs that each query fits best.
 
     Args:
         queries: see :func:`as_passages`.
@@ -82,7 +77,10 @@ def search_each(
     if pooling == "attention" and codes is not None and mode != "exact":
         most = max((int(clips.counts[own].sum()) for own in chosen), default=0)
         if mode == "certified" or budget is not None or most > _FEW_CLIPS:
-            return _certified(queries, clips, tau, k, chosen, codes(), budget)
+            return [
+                _certified(query, clips, tau, k, own, codes(), budget)
+                for query, own in zip(queries, chosen, strict=True)
+            ]
     found = []
     for query, own in zip(queries, chosen, strict=True):
         score = _true_score(query, clips, tau, pooling)
@@ -105,82 +103,19 @@ def as_passages(passage_emb: np.ndarray, passage_weight: np.ndarray) -> Passages
 
 
 def _certified(
-    queries: Sequence[Passages],
+    query: Passages,
     clips: Ragged,
     tau: float,
     k: int,
-    rows: Sequence[np.ndarray],
+    rows: np.ndarray,
     codes: Sequence[Codes | None],
     budget: int | None,
-) -> list[Ranking]:
-    found = []
-    for start in range(0, len(queries), _TOGETHER):
-        some = queries[start : start + _TOGETHER]
-        asked = [
-            _Asked(query, own, clips, codes, tau, k, budget)
-            for query, own in zip(some, rows[start : start + _TOGETHER], strict=True)
-        ]
-        left = slice(0, len(clips))
-        if budget is None and len(clips) >= _LEAST_SAMPLED:
-            # A stretch first: it tells whether bounds by the first plane are worth having.
-            left = slice(len(clips) // _SAMPLE, len(clips))
-            sample = slice(0, left.start)
-            upper = song_bounds(some, clips, codes, sample)
-            open_ = [one.run(sample, own) for one, own in zip(asked, upper, strict=True)]
-            if min(open_) > _HOPELESS:
-                for one in asked:
-                    one.run(left, None)
-                left = slice(len(clips), len(clips))
-        if left.start < left.stop:
-            upper = song_bounds(some, clips, codes, left)
-            for one, own in zip(asked, upper, strict=True):
-                one.run(left, own)
-        found += [one.ranking() for one in asked]
-    return found
-
-
-class _Asked:
-    """One query on its way."""
-
-    def __init__(
-        self,
-        query: Passages,
-        rows: np.ndarray,
-        clips: Ragged,
-        codes: Sequence[Codes | None],
-        tau: float,
-        k: int,
-        budget: int | None,
-    ):
-        slack = rounding(clips.dim, tau, clips.longest) * query.size
-        fast = partial(fast_scores, query.emb, query.weight, clips, tau)
-        self._rows = rows if (rows[1:] > rows[:-1]).all() else np.sort(rows)
-        self._tight = TightBounds(query, clips, codes, tau)
-        self._walk = Walk(k, fast, slack, budget or len(rows))
-        self._score = _true_score(query, clips, tau, "attention")
-
-    def run(self, songs: slice, upper: np.ndarray | None) -> float:
-        """Go through a stretch of the songs, which follows on the last one.
-
-        Args:
-            songs: the stretch.
-            upper: a bound of each of its songs, or None.
-
-        Returns:
-            The share of them whose bound reaches the k-th best score so far.
-        """
-        begin, end = np.searchsorted(self._rows, [songs.start, songs.stop])
-        own = self._rows[begin:end]
-        if upper is None or not len(own):
-            self._walk.run(own, None, self._tight)
-            return 1.0
-        bound = upper[own - songs.start]
-        self._walk.run(own, bound, self._tight)
-        return float((bound >= self._walk.bar).mean())
-
-    def ranking(self) -> Ranking:
-        """The answer."""
-        return self._walk.ranking(self._score)
+) -> Ranking:
+    slack = rounding(clips.dim, tau, clips.longest) * query.size
+    fast = partial(fast_scores, query.emb, query.weight, clips, tau)
+    walk = Walk(rows, k, fast, slack, budget)
+    walk.run(SongBounds(query, clips, codes, tau))
+    return walk.ranking(_true_score(query, clips, tau, "attention"))
 
 
 def _true_score(query: Passages, clips: Ragged, tau: float, pooling: str) -> Callable[[int], float]:
@@ -227,8 +162,6 @@ def search_texts(
     certified = mode == "certified" or budget is not None or work > _FEW_SIMILARITIES
     if codes is None or mode == "exact" or not certified:
         return rescore(score, own, fast(own), k, slack, len(own))
-    coded = codes()
-    upper = text_bounds(clip_emb, texts, coded)[own]
-    walk = Walk(k, fast, slack, budget or len(own))
-    walk.run(own, upper, partial(tight_text_bounds, clip_emb, texts, coded, tau))
+    walk = Walk(own, k, fast, slack, budget)
+    walk.run(TextBounds(clip_emb, texts, codes(), tau))
     return walk.ranking(score)

@@ -115,7 +115,7 @@ class Part:
         """
         if not self._codes:
             rows = self.columns[self.names[0]]
-            self._codes.append(codes_of(rows, self.sha256, library, queries=queries))
+            self._codes.append(codes_of(rows, self.offsets, self.sha256, library, queries=queries))
         return self._codes[0]
 
     def _column_or(

@@ -10,75 +10,49 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.bounds import EPS, TERMS, beyond_owners, code_query
+from index.bounds import EPS, beyond_owners, code_query, guesses
 from index.codes import Codes
 from index.table import Ragged, Span
-from index.text_kernels import refine_texts, scan_texts, score_texts
+from index.text_kernels import bound_texts, score_texts
 
 
-def text_bounds(clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
-    """``U[i] >= S[i]`` of every stored text with one song, the bound of MaxSim.
+class TextBounds:
+    """Bounds of one song's scores with stored texts; see :class:`index.walk.Bounds`.
 
     Args:
         clip_emb: float32 ``[clips, dim]``, unit rows.
-        texts: passages of all texts; stored weights are at least 0.
+        texts: passages of all texts; of those with a weight below 0 nothing is known.
         codes: of each part of ``texts``; None where a part has none, so that nothing is known.
-
-    Returns:
-        float32 ``[texts]``, infinite where nothing is known.
-    """
-    out = np.full(len(texts), np.inf, np.float32)
-    for span, coded in zip(texts.spans, codes, strict=True):
-        if coded is None or span.last == span.first:
-            continue
-        query = code_query(clip_emb, np.ones(len(clip_emb)), coded, upper=True)
-        weight = _weights(texts, span)
-        bound = scan_texts(coded.first, span.offsets, weight, query)
-        # Rounding of the sums of bytes and of passages.
-        bound += np.float32(4 * (texts.longest + TERMS) * EPS) * _size(weight, span)
-        bound[_unknown(weight, span, coded)] = np.inf
-        out[span.first : span.last] = bound
-    return out
-
-
-def tight_text_bounds(
-    clip_emb: np.ndarray,
-    texts: Ragged,
-    codes: Sequence[Codes | None],
-    tau: float,
-    chosen: np.ndarray,
-    bar: float,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Bounds from intervals of all similarities of some texts, and estimates of their scores.
-
-    Args:
-        clip_emb: float32 ``[clips, dim]``, unit rows.
-        texts: passages of all texts.
-        codes: of each part of ``texts``, or None.
         tau: temperature.
-        chosen: int64, texts by number.
-        bar: what bounds are below need not be known closer.
-
-    Returns:
-        float32 ``[texts]`` each; None where that would take longer than scoring them.
     """
-    upper, middle = np.full((2, len(chosen)), np.inf, np.float32)
-    # Rounding of sums over passages and clips, and of the exponentials in between.
-    slack = np.float32(4 * (texts.longest + len(clip_emb) + 64 + 1 / tau) * EPS)
-    for span, coded in zip(texts.spans, codes, strict=True):
-        places, own = span.within(chosen)
-        if coded is None or not len(own):
-            continue
-        query = code_query(clip_emb, np.ones(len(clip_emb)), coded, upper=False)
-        weight = _weights(texts, span)
-        found = refine_texts(coded, span.offsets, weight, own, query, tau, bar - 2 * float(slack))
-        if found is None:
-            return None
-        upper[places] = found[0] + slack * _size(weight, span)[own]
-        middle[places] = found[1]
-        unknown = places[np.isin(own, _unknown(weight, span, coded))]
-        upper[unknown] = middle[unknown] = np.inf
-    return upper, middle
+
+    def __init__(
+        self, clip_emb: np.ndarray, texts: Ragged, codes: Sequence[Codes | None], tau: float
+    ):
+        self._clip_emb, self._texts, self._codes, self._tau = clip_emb, texts, codes, tau
+        # Rounding of sums over passages and clips, and of the exponentials in between.
+        self._slack = np.float32(4 * (texts.longest + len(clip_emb) + 64 + 1 / tau) * EPS)
+
+    def guesses(self) -> np.ndarray:
+        """Similarity of the mean of the song's clips to that of each text's passages."""
+        return guesses(self._clip_emb.mean(axis=0), self._texts, self._codes)
+
+    def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds and estimates of all texts."""
+        upper, middle = np.full((2, len(self._texts)), np.inf, np.float32)
+        for span, codes in zip(self._texts.spans, self._codes, strict=True):
+            if codes is None:
+                continue
+            weight, some = _weights(self._texts, span), slice(span.first, span.last)
+            slack = self._slack * _size(weight, span)
+            coded = code_query(self._clip_emb, np.ones(len(self._clip_emb)), codes)
+            upper[some], middle[some] = bound_texts(
+                codes, span.offsets, weight, coded, self._tau, bar - float(slack.max())
+            )
+            upper[some] += slack
+            unknown = span.first + _unknown(weight, span, codes)
+            upper[unknown] = middle[unknown] = np.inf
+        return upper, middle
 
 
 def fast_text_scores(

@@ -7,98 +7,76 @@ from ctypes import c_float, c_int, c_int64
 
 import numpy as np
 
-from index.codes import Codes, block_rows
-from index.kernels import CodedQuery, address, check_memory, compiled, share
+from index.codes import Codes, owners_together
+from index.kernels import (
+    CodedQuery,
+    address,
+    check_memory,
+    codes_in_c,
+    compiled,
+    share,
+    upper_sims,
+)
 
 #: Passages that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
 
 
-def scan_texts(
-    plane: np.ndarray, offsets: np.ndarray, weight: np.ndarray, clips: CodedQuery
-) -> np.ndarray:
-    """``sum_r weight[r] * max_c sim[r, c]`` over the passages r of each text and all clips c.
-
-    Args:
-        plane: the first of :class:`index.codes.Codes`.
-        offsets: int64 ``[texts + 1]``, passages at which texts begin.
-        weight: float32 ``[passages]``, at least 0.
-        clips: those of one song.
-
-    Returns:
-        float32 ``[texts]``.
-    """
-    texts, loops = len(offsets) - 1, compiled()
-    out = np.empty(texts, np.float32)
-
-    def work(first: int, last: int) -> None:
-        if loops is None:
-            begin, end = int(offsets[first]), int(offsets[last])
-            best = _best(plane, begin, end, clips)
-            best *= weight[begin:end]
-            out[first:last] = np.add.reduceat(best, offsets[first:last] - begin)
-            return
-        check_memory(loops.scan_texts(
-            address(plane, np.int8), address(offsets, np.int64), address(weight), c_int64(first),
-            c_int64(last), address(clips.coef[0], np.int16), address(clips.step[0]),
-            address(clips.shift), c_int64(len(clips)), address(out),
-        ))  # fmt: skip
-
-    share(texts, int(offsets[-1]) * len(clips), work)
-    return out
-
-
-def _best(plane: np.ndarray, begin: int, end: int, clips: CodedQuery) -> np.ndarray:
-    coef = (clips.coef[0] * clips.step[0][:, None]).T
-    best = np.empty(end - begin, np.float32)
-    for start in range(begin, end, _BLOCK_ROWS):
-        rows = block_rows(plane, start, min(start + _BLOCK_ROWS, end)).astype(np.float32)
-        best[start - begin :][: len(rows)] = (rows @ coef + clips.shift).max(axis=1)
-    return best
-
-
-def refine_texts(
+def bound_texts(
     codes: Codes,
     offsets: np.ndarray,
     weight: np.ndarray,
-    chosen: np.ndarray,
     clips: CodedQuery,
     tau: float,
     bar: float,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Bounds of the score of some texts, from an interval for each similarity.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of one song's score with each text, and estimates of it.
+
+    See :func:`index.kernels.bound`, with the roles exchanged.
 
     Args:
         codes: of all passages.
-        offsets: int64 ``[texts + 1]``.
+        offsets: int64 ``[texts + 1]``, passages at which texts begin.
         weight: float32 ``[passages]``, at least 0.
-        chosen: int64, texts.
-        clips: those of one song; the last coefficients, in all planes, are 0.
+        clips: those of one song.
         tau: temperature.
         bar: what bounds are below need not be known closer.
 
     Returns:
-        Upper bounds and estimates of the score, float32 ``[len(chosen)]`` each; None where the
-        loops were not compiled, as in :func:`index.kernels.refine`.
+        float32 ``[texts]`` each; an estimate is good where the bound reaches the bar.
     """
-    loops = compiled()
-    if loops is None:
-        return None
-    upper, middle = np.empty((2, len(chosen)), np.float32)
-    counts = offsets[chosen + 1] - offsets[chosen]
-    longest, in_c = int(counts.max(initial=1)), clips.in_c()
+    upper, middle = np.empty((2, len(offsets) - 1), np.float32)
+    loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
+    in_c, codes_c = clips.in_c(), codes_in_c(codes)
 
     def work(first: int, last: int) -> None:
-        some = slice(first, last)
-        check_memory(loops.refine_texts(
-            *(address(plane, np.int8) for plane in codes.planes), address(offsets, np.int64),
-            address(weight), address(chosen[some], np.int64), c_int64(last - first),
-            ctypes.byref(in_c), c_float(tau), c_float(bar), c_int64(longest),
-            address(upper[some]), address(middle[some]),
+        if loops is None:
+            _bound(codes, offsets, weight, first, last, clips, upper[first:last])
+            return
+        check_memory(loops.bound_texts(
+            ctypes.byref(codes_c), address(offsets, np.int64), address(weight), c_int64(first),
+            c_int64(last), ctypes.byref(in_c), c_float(tau), c_float(bar), c_int64(longest),
+            address(upper), address(middle),
         ))  # fmt: skip
 
-    share(len(chosen), int(counts.sum()) * len(clips), work)
-    return upper, middle
+    share(len(upper), int(offsets[-1]) * len(clips), work)
+    return upper, upper if loops is None else middle
+
+
+def _bound(
+    codes: Codes,
+    offsets: np.ndarray,
+    weight: np.ndarray,
+    first: int,
+    last: int,
+    clips: CodedQuery,
+    out: np.ndarray,
+) -> None:
+    for begin, end in owners_together(offsets, first, last):
+        best = upper_sims(codes, offsets, begin, end, clips)[0].max(axis=1)
+        best *= weight[offsets[begin] : offsets[end]]
+        starts = offsets[begin:end] - offsets[begin]
+        out[begin - first : end - first] = np.add.reduceat(best, starts)
 
 
 def score_texts(

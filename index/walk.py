@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,9 +14,6 @@ from retrieval.errors import SearchError
 MODES = ("auto", "exact", "certified")
 #: Rows whose scores are computed together while the bar still rises.
 _BATCH = 64
-
-#: Rows and a bar -> better bounds and estimates of the rows.
-_Tighten = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray] | None]
 
 
 @dataclass(frozen=True)
@@ -39,67 +37,59 @@ class Ranking:
     scored: int
 
 
+class Bounds(Protocol):
+    """What is known of scores before they are computed; infinite where nothing is."""
+
+    def guesses(self) -> np.ndarray:
+        """Where the best may be, quickly, float32 ``[all]``: by the mean of what an owner has."""
+
+    def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of scores, as close as needed to be below the bar, and estimates of the others.
+
+        float32 ``[all]`` each.
+        """
+
+
 class Walk:
     """Scores rows by falling bound until the k-th best score is above all bounds that are left.
 
     Args:
+        rows: what can be answers, by number.
         k: how many are wanted.
         fast: scores of some rows, each within ``slack`` of the true one.
-        budget: most rows to score.
+        slack: likewise.
+        budget: most rows to score, or None.
     """
 
     def __init__(
         self,
+        rows: np.ndarray,
         k: int,
         fast: Callable[[np.ndarray], np.ndarray],
         slack: float,
-        budget: int,
+        budget: int | None,
     ):
-        self._k, self._fast, self._slack, self._budget = k, fast, slack, budget
-        self._rows, self._upper = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        self._k, self._fast, self._slack = k, fast, slack
+        self._budget = len(rows) if budget is None else budget
+        self._rows, self._upper = rows, np.full(len(rows), np.finfo(np.float32).max, np.float32)
         self._scored, self._values = np.zeros(0, np.int64), np.zeros(0)
         #: No row below it is among the first k.
-        self.bar = -np.inf
+        self._bar = -np.inf
 
-    def run(self, rows: np.ndarray, upper: np.ndarray | None, tighten: _Tighten) -> None:
-        """Score until it is proven of these rows too, or the budget is used up.
-
-        Args:
-            rows: none of them of an earlier call.
-            upper: a bound of each; None goes by the bar of earlier rows and by ``tighten`` alone.
-            tighten: of rows and the bar, better bounds and estimates of the rows, or None.
-        """
-        if not len(rows):
-            return
-        most = max(_BATCH, 2 * self._k)
-        if upper is None:
-            self._rows, self._upper = rows, np.full(len(rows), np.finfo(np.float32).max)
-        else:
-            self._rows, self._upper = rows, upper.copy()
-            self._drop()
-            if len(self._rows):
-                self._raise_bar(tighten, most)
-        found = tighten(self._rows, self.bar)
-        if found is not None:
-            self._upper = np.minimum(self._upper, found[0])
-            self._drop()
+    def run(self, bounds: Bounds) -> None:
+        """Score until it is proven of all rows, or the budget is used up."""
+        batch = max(_BATCH, 2 * self._k)
+        # A high bar lets bounds be left wide. What is spent on guesses is not left for bounds.
+        self._take(_largest(bounds.guesses()[self._rows], min(batch, (self._budget + 1) // 2)))
+        upper, middle = bounds(self._bar)
+        self._upper = upper[self._rows]
+        self._drop()
+        self._take(_largest(middle[self._rows], batch))
         order = np.lexsort((self._rows, -self._upper))
         self._rows, self._upper = self._rows[order], self._upper[order]
-        batch = most
         while len(self._rows) and len(self._scored) < self._budget:
             self._take(np.arange(min(batch, len(self._rows))))
             batch *= 2
-
-    def _raise_bar(self, tighten: _Tighten, most: int) -> None:
-        """Score the likeliest rows first."""
-        unknown = np.flatnonzero(np.isinf(self._upper))
-        if len(unknown):  # nothing is known of these
-            self._take(unknown)
-        likely = _largest(self._upper, 4 * most)
-        found = tighten(self._rows[likely], -np.inf)
-        if found is not None:  # the best by estimates raise the bar at once
-            likely = likely[_largest(found[1], most)]
-        self._take(likely[:most])
 
     def ranking(self, score: Callable[[int], float]) -> Ranking:
         """The answer, with true scores; what was left unscored may leave a gap."""
@@ -118,13 +108,13 @@ class Walk:
         self._scored = np.concatenate([self._scored, chosen])
         self._values = np.concatenate([self._values, self._fast(chosen)])
         if len(self._values) >= self._k:
-            self.bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
+            self._bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
         self._upper[places] = np.nan  # below every bar
         self._drop()
 
     def _drop(self) -> None:
         """Forget rows that cannot win; one whose bound equals the bar may tie, and stays."""
-        kept = np.flatnonzero(self._upper >= self.bar)
+        kept = np.flatnonzero(self._upper >= self._bar)
         self._rows, self._upper = self._rows[kept], self._upper[kept]
 
 

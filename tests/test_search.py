@@ -10,7 +10,6 @@ from fake_embedder import unit_rows
 from loop_kinds import KINDS, use_loops
 
 from index import render
-from index.bounds import song_bounds
 from index.codes import Codes, make_codes
 from index.exact import POOLINGS, fast_scores, pair_score, rounding
 from index.export import mean_vector, write_faiss
@@ -78,7 +77,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def codes_of(table: Ragged) -> list[Codes | None]:
-    return [make_codes(part) for part in table.parts]
+    return [make_codes(span.rows, span.offsets) for span in table.spans]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -299,6 +298,19 @@ def test_the_largest_of_many_are_found_without_sorting_all() -> None:
         assert values[found].tolist() == np.sort(values)[::-1][:count].tolist()
 
 
+class GivenBounds:
+    """Guesses and estimates that may be of no use, and bounds that hold."""
+
+    def __init__(self, likely: np.ndarray, upper: np.ndarray, middle: np.ndarray):
+        self._likely, self._found = likely, (upper, middle)
+
+    def guesses(self) -> np.ndarray:
+        return self._likely
+
+    def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
+        return self._found
+
+
 def test_scores_that_are_off_by_what_is_allowed_change_no_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -313,58 +325,24 @@ def test_scores_that_are_off_by_what_is_allowed_change_no_answer(
         found = rescore(lambda row: float(true[row]), rows, fast, k, slack, count)  # noqa: B023
         assert found.rows.tolist() == best.rows.tolist()
         upper = true + rng.exponential(float(rng.choice([0.003, 0.3])), count)
-        walk = Walk(k, lambda own: fast[own], slack, count)  # noqa: B023
-        stop = int(rng.integers(0, count + 1))  # in two stretches, one of them maybe empty
-        walk.run(rows[:stop], upper[:stop], lambda rows, bar: None)
-        rest = upper[stop:] if rng.random() < 0.5 else None
-        walk.run(rows[stop:], rest, lambda rows, bar: None)
+        bounds = GivenBounds(rng.normal(size=count), upper, true + rng.normal(size=count))
+        own = rows if rng.random() < 0.5 else rng.permutation(rows)[: rng.integers(1, count + 1)]
+        walk = Walk(own, k, lambda some: fast[some], slack, None)  # noqa: B023
+        walk.run(bounds)
         walked = walk.ranking(lambda row: float(true[row]))  # noqa: B023
+        best = rank(lambda row: float(true[row]), own, k, count)  # noqa: B023
         assert walked.exact
         assert walked.rows.tolist() == best.rows.tolist()
 
 
-@pytest.mark.parametrize("kind", ["easy", "hopeless"])
-def test_bounds_that_exclude_nothing_are_made_of_a_stretch_only(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(5)
-    # Where all directions matter alike, the 23 of the first plane say little.
-    falling = 0.5 ** np.arange(200) if kind == "easy" else np.ones(200)
-    songs = (
-        rng.normal(size=(1600, 1, 200)) * falling + 0.1 * rng.normal(size=(1600, 6, 200)) * falling
-    )
-    songs /= np.linalg.norm(songs, axis=2, keepdims=True)
-    table = Ragged((songs.reshape(-1, 200).astype(np.float32),), np.arange(1601) * 6)
-    codes = [make_codes(table.parts[0])]
-    bounded = []
-
-    def watched(*given: object) -> np.ndarray:
-        bounded.append(given[3])
-        return song_bounds(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("index.search.song_bounds", watched)
-    for rows in (None, np.flatnonzero(rng.random(1600) < 0.7), np.arange(3)):
-        query = table.rows(700)[:2]
-        arguments = (query, np.full(2, 0.5, np.float32), table, 0.05, 10)
-        exact = search_songs(*arguments, rows=rows, mode="exact")
-        found = search_songs(*arguments, rows=rows, mode="certified", codes=lambda: codes)
-        assert found.rows.tolist() == exact.rows.tolist()
-        assert found.scores.tolist() == exact.scores.tolist()
-        assert found.exact
-        if rows is None or len(rows) > 3:
-            assert bounded[0] == slice(0, 200)
-            assert bounded[1:] == ([slice(200, 1600)] if kind == "easy" else [])
-        bounded.clear()
-
-
 @pytest.mark.parametrize("falling", [0.85, 1.0])
-def test_songs_of_the_first_stretch_are_found_by_every_query(falling: float) -> None:
+def test_songs_anywhere_are_found_by_every_query(falling: float) -> None:
     rng = np.random.default_rng(6)
     songs = rng.normal(size=(1600, 1, 200)) + 0.1 * rng.normal(size=(1600, 6, 200))
     songs *= falling ** np.arange(200)
     songs /= np.linalg.norm(songs, axis=2, keepdims=True)
     table = Ragged((songs.reshape(-1, 200).astype(np.float32),), np.arange(1601) * 6)
-    codes = [make_codes(table.parts[0])]
+    codes = codes_of(table)
     near = (700, 100, 3, 1599)
     queries = [as_passages(table.rows(row)[:2], np.full(2, 0.5, np.float32)) for row in near]
     rows = [None, None, rng.permutation(1600), None]

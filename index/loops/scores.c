@@ -2,7 +2,7 @@
  * index/text_kernels.py through ctypes. Each call works on its own songs, so several threads may call
  * at once; all return 0, or 1 where there was no memory. Rows are float32, or float16 where is_half.
  */
-#include "vectors.h"
+#include "products.h"
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
 #define CAN_ADVISE 1
@@ -33,93 +33,6 @@ INLINE void ask_for(const void *rows, int64_t row_bytes, const int64_t *offsets,
 #endif
 }
 
-/* The eight numbers of a row from d on. */
-INLINE vec eight(const void *row, int64_t d, int is_half)
-{
-    if (!is_half)
-        return *(const vec *)((const float *)row + d);
-#ifdef __AVX2__
-    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const int16_t *)row + d)));
-#else
-    ivec bits = __builtin_convertvector(*(const hvec *)((const int16_t *)row + d), ivec);
-    return (vec)((bits << 13) & (int32_t)0x8fffe000) * 0x1p112f;
-#endif
-}
-
-INLINE float number(const void *row, int64_t d, int is_half)
-{
-    if (!is_half)
-        return ((const float *)row)[d];
-    int32_t bits = (int32_t)((uint32_t)(int32_t)((const int16_t *)row)[d] << 13);
-    float found;
-    bits &= (int32_t)0x8fffe000;
-    memcpy(&found, &bits, sizeof found);
-    return found * 0x1p112f;
-}
-
-INLINE int64_t bytes_of(int64_t numbers, int is_half)
-{
-    return numbers * (is_half ? (int64_t)sizeof(int16_t) : (int64_t)sizeof(float));
-}
-
-/* Halves of the sums of four vectors: i and i + 4 make the sum of x[i]. */
-INLINE vec four_sums(const vec *x)
-{
-    vec ab = __builtin_shufflevector(x[0], x[1], 0, 8, 2, 10, 4, 12, 6, 14)
-        + __builtin_shufflevector(x[0], x[1], 1, 9, 3, 11, 5, 13, 7, 15);
-    vec cd = __builtin_shufflevector(x[2], x[3], 0, 8, 2, 10, 4, 12, 6, 14)
-        + __builtin_shufflevector(x[2], x[3], 1, 9, 3, 11, 5, 13, 7, 15);
-    return __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13)
-        + __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
-}
-
-/* sim[p * stride + r] = <query[p], row r> for 4 passages of 2 rows. */
-INLINE void dots_4x2(const void *one, const void *two, int is_half, const float *query,
-                     int64_t dim, float *sim, int64_t stride)
-{
-    vec sum[8] = {{0}};
-    int64_t d = 0;
-    for (; d + LANES <= dim; d += LANES) {
-        vec x = eight(one, d, is_half), y = eight(two, d, is_half);
-        for (int p = 0; p < 4; p++) {
-            vec q = *(const vec *)(query + p * dim + d);
-            sum[p] += x * q;
-            sum[4 + p] += y * q;
-        }
-    }
-    vec x = four_sums(sum), y = four_sums(sum + 4);
-    vec both = __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11)
-        + __builtin_shufflevector(x, y, 4, 12, 5, 13, 6, 14, 7, 15); /* by passages */
-    for (int p = 0; p < 4; p++) {
-        for (int64_t e = d; e < dim; e++) {
-            both[2 * p] += number(one, e, is_half) * query[p * dim + e];
-            both[2 * p + 1] += number(two, e, is_half) * query[p * dim + e];
-        }
-        memcpy(sim + p * stride, (const float *)&both + 2 * p, 2 * sizeof *sim);
-    }
-}
-
-/* The same for 1 passage of 2 rows. */
-INLINE void dots_1x2(const void *one, const void *two, int is_half, const float *query,
-                     int64_t dim, float *sim)
-{
-    vec sum[4] = {{0}};
-    int64_t d = 0;
-    for (; d + 2 * LANES <= dim; d += 2 * LANES) {
-        vec q = *(const vec *)(query + d), r = *(const vec *)(query + d + LANES);
-        sum[0] += eight(one, d, is_half) * q;
-        sum[1] += eight(two, d, is_half) * q;
-        sum[2] += eight(one, d + LANES, is_half) * r;
-        sum[3] += eight(two, d + LANES, is_half) * r;
-    }
-    sim[0] = sum_of(sum[0] + sum[2]);
-    sim[1] = sum_of(sum[1] + sum[3]);
-    for (; d < dim; d++) {
-        sim[0] += number(one, d, is_half) * query[d];
-        sim[1] += number(two, d, is_half) * query[d];
-    }
-}
-
 /* Ask for the rows that come after the next two: they lie in memory, and are read but once. Behind the
  * last row this asks for nothing, which does no harm.
  */
@@ -127,27 +40,6 @@ INLINE void fetch_rows(const char *row, int64_t row_bytes)
 {
     for (int64_t at = 4 * row_bytes; at < 6 * row_bytes; at += 64)
         __builtin_prefetch(row + at);
-}
-
-/* A row of float16 as float32. */
-INLINE void widen_row(const void *row, int64_t dim, float *to)
-{
-    int64_t d = 0;
-    for (; d + LANES <= dim; d += LANES)
-        *(vec *)(to + d) = eight(row, d, 1);
-    for (; d < dim; d++)
-        to[d] = number(row, d, 1);
-}
-
-/* Similarities of all passages with two rows, from column c on. */
-INLINE void dots_of_two(const void *one, const void *two, int is_half, const float *query,
-                        int64_t passages, int64_t dim, float *sim, int64_t stride)
-{
-    int64_t p = 0;
-    for (; p + 4 <= passages; p += 4)
-        dots_4x2(one, two, is_half, query + p * dim, dim, sim + p * stride, stride);
-    for (; p < passages; p++)
-        dots_1x2(one, two, is_half, query + p * dim, dim, sim + p * stride);
 }
 
 /* Score of a query with one song of n clips; sim has room for `stride` similarities a passage, and

@@ -3,43 +3,90 @@
  */
 #include "codes.h"
 
-/* Bounds of MaxSim of the texts first..last: sum_r weight[r] * max_c sim[r, c]. */
-int LOOP(scan_texts)(const int8_t *plane, const int64_t *offsets, const float *weight,
-                     int64_t first, int64_t last, const int16_t *coef, const float *step,
-                     const float *shift, int64_t clips, float *out)
+#define TOGETHER 128 /* rows whose products are made together, so that they stay in the cache */
+#define TEXTS 64     /* most texts of these */
+
+struct space {
+    int16_t *wide[2], *numbers;
+    int32_t *dot, *more;
+    float *base;
+    vec *room, *spare;
+    int64_t stride; /* of dot; base has TEXTS + 1 for each clip */
+};
+
+INLINE int make_space(const struct codes *codes, const struct query *q, int64_t longest,
+                      struct space *s)
 {
-    ivec *dot = malloc(clips * sizeof *dot);
-    int16_t *wide = malloc(clips * FIRST * BLOCK * sizeof *wide);
-    int64_t i = first;
-    float total = 0;
-    if (wide)
-        repeat_pairs(coef, clips * FIRST / 2, wide);
-    for (int64_t b = offsets[first] / BLOCK; dot && wide && i < last; b++) {
-        dots_of(plane + b * BLOCK * FIRST, FIRST, wide, clips, (int32_t *)dot, BLOCK);
-        vec most = floats(dot[0]) * step[0] + shift[0];
-        for (int64_t c = 1; c < clips; c++)
-            most = larger(most, floats(dot[c]) * step[c] + shift[c]);
-        for (int64_t r = b * BLOCK; i < last && r < (b + 1) * BLOCK; r++) {
-            if (r < offsets[i])
-                continue;
-            total += weight[r] * most[r - b * BLOCK];
-            if (r + 1 == offsets[i + 1]) {
-                out[i++] = total;
-                total = 0;
-            }
-        }
-    }
-    int failed = !(dot && wide);
-    free(dot);
-    free(wide);
-    return failed;
+    int64_t vecs = vecs_of(q->passages);
+    /* One block more than rows can lie in: sums of eight rows are read from any row on. */
+    s->stride = (blocks_of(longest > TOGETHER ? longest : TOGETHER) + 1) * BLOCK;
+    s->numbers = repeat_query(codes, q, s->wide);
+    s->dot = calloc(q->passages * s->stride, sizeof *s->dot);
+    s->more = malloc(q->passages * blocks_of(longest) * BLOCK * sizeof *s->more);
+    s->base = malloc(q->passages * (TEXTS + 1) * sizeof *s->base);
+    s->room = malloc((2 * longest + 2) * vecs * sizeof *s->room);
+    s->spare = s->room + 2 * longest * vecs;
+    return s->numbers && s->dot && s->more && s->base && s->room;
 }
 
-INLINE float maxsim_bound(const float *weight, vec *room, int64_t n, int64_t vecs)
+INLINE void free_space(struct space *s)
+{
+    free(s->numbers);
+    free(s->dot);
+    free(s->more);
+    free(s->base);
+    free(s->room);
+}
+
+/* The bound of MaxSim by the first plane, of a text with n rows whose products begin at dot[0]. */
+INLINE float first_bound(const struct query *q, const struct space *s, const float *base,
+                         const int32_t *dot, const float *weight, int64_t n)
+{
+    float total = 0;
+    for (int64_t r = 0; r < n; r += LANES) {
+        vec most = PADDING - (vec){0};
+        for (int64_t c = 0; c < q->passages; c++) {
+            vec sim = floats(*(const ivec *)(dot + c * s->stride + r)) * q->step[0][c];
+            most = larger(most, sim + (base[c * (TEXTS + 1)] + q->shift[0][c]));
+        }
+        for (int64_t i = 0; i < LANES && r + i < n; i++)
+            total += weight[r + i] * most[i];
+    }
+    return total;
+}
+
+/* The intervals of all similarities of the text with the rows from..to: of each row with all clips. */
+INLINE void set_intervals(const struct codes *codes, const struct query *q, struct space *s,
+                          const float *base, const int32_t *dot, int64_t from, int64_t to,
+                          int64_t vecs)
+{
+    int64_t start = from / BLOCK, blocks = (to - 1) / BLOCK - start + 1;
+    int64_t units = units_of(codes, 0);
+    dots_of(codes, 1, start, start + blocks, s->wide[1], q->passages, s->more, blocks * BLOCK);
+    for (int64_t r = from; r < to; r++) {
+        struct interval x = interval_of(s->room, r - from, vecs);
+        int64_t block = r / BLOCK, at = r - start * BLOCK;
+        ivec first = sizes(codes->first + block * bytes_of_block(codes, 0), units);
+        ivec second = sizes(
+            codes->second + block * bytes_of_block(codes, 1), units_of(codes, 1));
+        float *sim = (float *)x.sim, *slack = (float *)x.slack;
+        x.sim[vecs - 1] = PADDING - (vec){0};
+        x.slack[vecs - 1] = (vec){0};
+        for (int64_t c = 0; c < q->passages; c++) {
+            int32_t tail = q->coef[0][(c + 1) * units * 2 * PAIRS - 1];
+            int32_t one = dot[c * s->stride + at] - first[r % BLOCK] * tail;
+            int32_t two = s->more[c * blocks * BLOCK + at];
+            sim[c] = one * q->step[0][c] + two * q->step[1][c] + (base[c * (TEXTS + 1)] + q->shift[1][c]);
+            slack[c] = second[r % BLOCK] * q->reach[c] + q->margin[c];
+        }
+    }
+}
+
+INLINE float second_bound(const struct space *s, const float *weight, int64_t n, int64_t vecs)
 {
     float total = 0;
     for (int64_t r = 0; r < n; r++) {
-        struct interval x = interval_of(room, r, vecs);
+        struct interval x = interval_of(s->room, r, vecs);
         vec most = x.sim[0] + x.slack[0];
         for (int64_t i = 1; i < vecs; i++)
             most = larger(most, x.sim[i] + x.slack[i]);
@@ -48,101 +95,51 @@ INLINE float maxsim_bound(const float *weight, vec *room, int64_t n, int64_t vec
     return total;
 }
 
-/* What one plane adds to the similarities of the rows of a block that are from..to; what is left is of
- * the sizes that the plane tells, with their factors in reach and margin.
- */
-INLINE void add_plane(const struct query *q, int plane, const ivec *dot, int64_t block,
-                      int64_t from, int64_t to, vec *room, int64_t vecs)
+/* The bound of the softmax averages, and an estimate of the score. */
+INLINE float average_bound(const struct space *s, const float *weight, int64_t n, int64_t vecs,
+                           float per_tau, float *middle)
 {
-    int64_t begin = block * BLOCK > from ? block * BLOCK : from;
-    for (int64_t r = begin; r < to && r < (block + 1) * BLOCK; r++) {
-        float *sim = (float *)interval_of(room, r - from, vecs).sim;
-        for (int64_t c = 0; c < q->passages; c++)
-            sim[c] += ((const int32_t *)(dot + c))[r - block * BLOCK] * q->step[plane][c];
-    }
-}
-
-INLINE void set_slack(const struct query *q, int stage, vec size, int64_t block, int64_t from,
-                      int64_t to, vec *room, int64_t vecs)
-{
-    int64_t begin = block * BLOCK > from ? block * BLOCK : from;
-    for (int64_t r = begin; r < to && r < (block + 1) * BLOCK; r++) {
-        float *slack = (float *)interval_of(room, r - from, vecs).slack;
-        for (int64_t c = 0; c < q->passages; c++)
-            slack[c] = q->reach[stage][c] * size[r - block * BLOCK] + q->margin[stage][c];
-    }
-}
-
-INLINE void begin_text(const struct query *q, int64_t n, vec *room, int64_t vecs)
-{
+    float total = 0;
+    *middle = 0;
     for (int64_t r = 0; r < n; r++) {
-        struct interval x = interval_of(room, r, vecs);
-        for (int64_t i = 0; i < vecs; i++) {
-            x.sim[i] = PADDING - (vec){0};
-            x.slack[i] = (vec){0};
-        }
-        memcpy(x.sim, q->shift, q->passages * sizeof(float));
-    }
-}
-
-/* Bound and estimate of the text with the rows from..to, as that of a song. `room` holds
- * vecs_of(clips) * (2 + 2 * longest) vectors, `dot` one for each clip.
- */
-INLINE void refine_text(const struct query *q, struct planes planes, const float *weight,
-                        int64_t from, int64_t to, float per_tau, float bar, int16_t *const *wide,
-                        vec *room, ivec *dot, float *upper, float *middle)
-{
-    int64_t clips = q->passages, vecs = vecs_of(clips), n = to - from, last = (to - 1) / BLOCK;
-    vec *every = room + 2 * vecs;
-    begin_text(q, n, every, vecs);
-    for (int64_t b = from / BLOCK; b <= last; b++) {
-        const int8_t *one = planes.first + b * BLOCK * FIRST;
-        const int8_t *two = planes.second + b * BLOCK * SECOND;
-        dots_of(one, FIRST, wide[0], clips, (int32_t *)dot, BLOCK);
-        add_plane(q, 0, dot, b, from, to, every, vecs);
-        dots_of(two, SECOND, wide[1], clips, (int32_t *)dot, BLOCK);
-        add_plane(q, 1, dot, b, from, to, every, vecs);
-        set_slack(q, 0, sizes(two, SECOND), b, from, to, every, vecs);
-    }
-    *middle = *upper = maxsim_bound(weight + from, every, n, vecs);
-    if (*upper < bar)
-        return;
-    for (int64_t b = from / BLOCK; b <= last; b++) {
-        const int8_t *three = planes.third + b * BLOCK * q->third;
-        third_dots(three, q, wide[2], (int32_t *)dot, BLOCK);
-        add_plane(q, 2, dot, b, from, to, every, vecs);
-        set_slack(q, 1, sizes(three, q->third), b, from, to, every, vecs);
-    }
-    *middle = *upper = maxsim_bound(weight + from, every, n, vecs);
-    if (*upper < bar)
-        return;
-    *upper = *middle = 0;
-    for (int64_t r = 0; r < n; r++) {
-        struct interval x = interval_of(every, r, vecs);
+        struct interval x = interval_of(s->room, r, vecs);
         float value = pool(x.sim, vecs, per_tau);
-        *middle += weight[from + r] * value;
-        *upper += weight[from + r]
-            * highest(x.sim, x.slack, room, room + vecs, vecs, per_tau, value);
+        *middle += weight[r] * value;
+        total += weight[r]
+            * highest(x.sim, x.slack, s->spare, s->spare + vecs, vecs, per_tau, value);
     }
+    return total;
 }
 
-/* Tighter bounds and estimates of chosen texts. */
-int LOOP(refine_texts)(const int8_t *first, const int8_t *second, const int8_t *third,
-                          const int64_t *offsets, const float *weight, const int64_t *chosen,
-                          int64_t count, const struct query *q, float tau, float bar,
-                          int64_t longest, float *upper, float *middle)
+/* Bounds of the texts first..last with one song, and estimates: see bound in songs.c. */
+int LOOP(bound_texts)(const struct codes *codes, const int64_t *offsets, const float *weight,
+                      int64_t first, int64_t last, const struct query *q, float tau, float bar,
+                      int64_t longest, float *upper, float *middle)
 {
-    struct planes planes = {first, second, third};
-    vec *room = malloc(vecs_of(q->passages) * (2 + 2 * longest) * sizeof *room);
-    ivec *dot = malloc(q->passages * sizeof *dot);
-    int16_t *wide[3], *all = wide_query(q, wide);
-    for (int64_t i = 0; room && dot && all && i < count; i++)
-        refine_text(
-            q, planes, weight, offsets[chosen[i]], offsets[chosen[i] + 1], 1 / tau, bar, wide,
-            room, dot, upper + i, middle + i);
-    int failed = !(room && dot && all);
-    free(all);
-    free(room);
-    free(dot);
-    return failed;
+    struct space s;
+    int found = make_space(codes, q, longest, &s);
+    int64_t vecs = vecs_of(q->passages);
+    for (int64_t j = first, end; found && j < last; j = end) {
+        int64_t start = offsets[j] / BLOCK;
+        end = owners_within(offsets, j, last < j + TEXTS ? last : j + TEXTS,
+                            longest > TOGETHER ? longest : TOGETHER);
+        dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, s.wide[0], q->passages, s.dot,
+                s.stride);
+        bases(codes, q, j, end, s.base, TEXTS + 1);
+        for (int64_t i = j; i < end; i++) {
+            int64_t from = offsets[i], to = offsets[i + 1];
+            middle[i] = upper[i] = first_bound(
+                q, &s, s.base + i - j, s.dot + from - start * BLOCK, weight + from, to - from);
+            if (upper[i] < bar)
+                continue;
+            set_intervals(codes, q, &s, s.base + i - j, s.dot + (from / BLOCK - start) * BLOCK,
+                          from, to, vecs);
+            middle[i] = upper[i] = second_bound(&s, weight + from, to - from, vecs);
+            if (upper[i] >= bar)
+                upper[i] = average_bound(
+                    &s, weight + from, to - from, vecs, 1 / tau, middle + i);
+        }
+    }
+    free_space(&s);
+    return !found;
 }

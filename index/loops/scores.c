@@ -42,25 +42,19 @@ INLINE void fetch_rows(const char *row, int64_t row_bytes)
         __builtin_prefetch(row + at);
 }
 
-/* Score of a query with one song of n clips; sim has room for `stride` similarities a passage, and
- * wide for two rows: those of float16 are widened once where more passages read them.
+/* Score of up to four passages, or of those of a text, with one song of n clips; sim has room for
+ * `stride` similarities a passage.
  */
-INLINE float score_pair(const float *query, const float *weight, int64_t passages,
-                        const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
-                        int64_t stride, float *sim, float *wide)
+INLINE float score_few(const float *query, const float *weight, int64_t passages,
+                       const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
+                       int64_t stride, float *sim)
 {
     int64_t row_bytes = bytes_of(dim, is_half);
     for (int64_t c = 0; c < n; c += 2) {
         const char *one = (const char *)rows + c * row_bytes;
         const char *two = c + 1 < n ? one + row_bytes : one; /* again; padding covers it */
         fetch_rows(one, row_bytes);
-        if (is_half && passages > 4) {
-            widen_row(one, dim, wide);
-            widen_row(two, dim, wide + dim);
-            dots_of_two(wide, wide + dim, 0, query, passages, dim, sim + c, stride);
-        } else {
-            dots_of_two(one, two, is_half, query, passages, dim, sim + c, stride);
-        }
+        dots_of_two(one, two, is_half, query, passages, dim, sim + c, stride);
     }
     float total = 0;
     for (int64_t p = 0; p < passages; p++) {
@@ -72,26 +66,117 @@ INLINE float score_pair(const float *query, const float *weight, int64_t passage
     return total;
 }
 
+/* A query for songs: its passages in eights side by side, and up to four that are left. */
+struct asked {
+    const float *weight, *few;
+    int64_t passages, dim, eights, left;
+    vec *beside;
+    float *padded, few_weight[4];
+};
+
+/* Five passages that are left or more are one eight more; three are four, one of them nothing. */
+INLINE int make_asked(const float *query, const float *weight, int64_t passages, int64_t dim,
+                      struct asked *a)
+{
+    int64_t eights = (passages + EIGHT / 2 - 1) / EIGHT, done = eights * EIGHT;
+    int64_t left = passages > done ? passages - done : 0;
+    *a = (struct asked){weight, query + done * dim, passages, dim, eights, left};
+    a->beside = malloc(eights * dim * sizeof *a->beside + 1);
+    a->padded = calloc(4 * dim, sizeof *a->padded);
+    if (!a->beside || !a->padded)
+        return 0;
+    for (int64_t e = 0; e < eights; e++)
+        side_by_side(query + e * EIGHT * dim, passages - e * EIGHT, dim, a->beside + e * dim);
+    for (int64_t p = 0; p < left; p++)
+        a->few_weight[p] = weight[done + p];
+    if (left == 3) {
+        memcpy(a->padded, a->few, 3 * dim * sizeof *a->padded);
+        a->few = a->padded;
+        a->left = 4;
+    }
+    return 1;
+}
+
+/* Weighted softmax averages of eight passages at once; a clip's similarities are one vector. */
+INLINE float pool_eight(const vec *sim, int64_t n, float per_tau, const float *weight,
+                        int64_t passages)
+{
+    vec top = sim[0], sum = {0}, value = {0};
+    for (int64_t c = 1; c < n; c++)
+        top = larger(top, sim[c]);
+    for (int64_t c = 0; c < n; c++) {
+        vec below = sim[c] - top, power = below * per_tau;
+        exp_of(&power, &power);
+        sum += power;
+        value += power * below;
+    }
+    float total = 0;
+    top += value / sum;
+    for (int p = 0; p < EIGHT && p < passages; p++)
+        total += weight[p] * top[p];
+    return total;
+}
+
+/* What the eights of a query give with n rows; sim has room for them. The rows of the song behind,
+ * which lie at `next`, `step` bytes for each of 8 numbers, are asked for meanwhile: where another is
+ * next, or none, this does no harm.
+ */
+INLINE float score_eights(const struct asked *a, const float *rows, int64_t n, float per_tau,
+                          vec *sim, const char *next, int64_t step)
+{
+    float total = 0;
+    for (int64_t e = 0; e < a->eights; e++) {
+        const vec *beside = a->beside + e * a->dim;
+        int64_t c = 0;
+        for (; c + ROWS <= n; c += ROWS)
+            dots_of_eight(rows + c * a->dim, ROWS, a->dim, beside, sim + c,
+                          next + c * a->dim * step / ROWS, step);
+        if (c < n && n > ROWS) /* some again */
+            dots_of_eight(rows + (n - ROWS) * a->dim, ROWS, a->dim, beside, sim + n - ROWS,
+                          next + (n - ROWS) * a->dim * step / ROWS, step);
+        else
+            for (; c < n; c++)
+                dots_of_eight(rows + c * a->dim, 1, a->dim, beside, sim + c, next, 0);
+        total += pool_eight(sim, n, per_tau, a->weight + e * EIGHT, a->passages - e * EIGHT);
+    }
+    return total;
+}
+
 /* Scores of some songs with one query. */
 int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offsets,
                 const int64_t *owners, int64_t count, const float *query, const float *weight,
                 int64_t passages, float tau, int64_t longest, float *out)
 {
+    struct asked a;
     int64_t stride = vecs_of(longest) * LANES;
-    float *sim = malloc(stride * passages * sizeof *sim);
-    float *wide = malloc(2 * dim * sizeof *wide);
+    vec *sim = malloc((longest + 4 * vecs_of(longest)) * sizeof *sim);
+    float *wide = malloc(longest * dim * sizeof *wide);
+    int found = make_asked(query, weight, passages, dim, &a) && sim && wide;
     ask_for(rows, bytes_of(dim, is_half), offsets, owners, count);
-    for (int64_t i = 0; sim && wide && i < count; i++) {
+    for (int64_t i = 0; found && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
-        const char *own = (const char *)rows + bytes_of(from * dim, is_half);
-        out[i] = is_half
-            ? score_pair(query, weight, passages, own, 1, n, dim, 1 / tau, stride, sim, wide)
-            : score_pair(query, weight, passages, own, 0, n, dim, 1 / tau, stride, sim, wide);
+        const void *own = (const char *)rows + bytes_of(from * dim, is_half);
+        out[i] = 0;
+        if (a.eights) {
+            if (is_half)
+                widen_row(own, n * dim, wide);
+            else
+                memcpy(wide, own, n * dim * sizeof *wide);
+            out[i] = score_eights(&a, wide, n, 1 / tau, sim,
+                                  (const char *)own + bytes_of(n * dim, is_half),
+                                  bytes_of(ROWS, is_half));
+        }
+        if (a.left)
+            out[i] += is_half ? score_few(a.few, a.few_weight, a.left, own, 1, n, dim, 1 / tau,
+                                          stride, (float *)sim)
+                              : score_few(a.few, a.few_weight, a.left, own, 0, n, dim, 1 / tau,
+                                          stride, (float *)sim);
     }
-    int failed = !(sim && wide);
+    free(a.beside);
+    free(a.padded);
     free(sim);
     free(wide);
-    return failed;
+    return !found;
 }
 
 /* The same of chosen texts with one song. */
@@ -109,7 +194,7 @@ int LOOP(score_texts)(const void *rows, int is_half, int64_t dim, const int64_t 
             widen_row((const int16_t *)rows + from * dim, n * dim, wide);
             own = wide;
         }
-        out[i] = score_pair(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim, wide);
+        out[i] = score_few(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim);
     }
     int failed = !(sim && wide);
     free(sim);

@@ -31,7 +31,7 @@ import numpy as np
 FILE = Path(__file__).with_name("embeddings.npz")
 QUANTILES = (0.1, 1, 25, 50, 75, 99, 99.9)
 KINDS = ("short", "long")
-_DIRECTIONS = (23, 46, 60, 125)  # as the planes of codes hold (index/codes.py), or narrow rows
+_DIRECTIONS = (8, 23, 46, 78, 126)  # 8, and 78 or 126, have bytes in codes (index/codes.py)
 _KNOTS, _LAGS = 9, 5
 _DRIFTS, _STAYS, _SHARES = (0, 0.2, 0.4, 0.6, 0.8), (0.5, 0.7, 0.85, 0.95), (0, 0.25, 0.5, 0.75, 1)
 

@@ -15,9 +15,9 @@ from index.text_bounds import TextBounds, fast_text_scores
 from index.walk import Ranking, Walk, check_arguments, rank, rescore
 
 #: With so few clips in all, reading every one is as quick as reading codes first.
-_FEW_CLIPS = 1 << 16
+_FEW_CLIPS = 1 << 18
 #: Likewise with so few similarities of passages and clips.
-_FEW_SIMILARITIES = 1 << 20
+_FEW_SIMILARITIES = 1 << 21
 
 
 def search_songs(

@@ -42,10 +42,10 @@ INLINE void fetch_rows(const char *row, int64_t row_bytes)
         __builtin_prefetch(row + at);
 }
 
-/* Score of up to four passages, or of those of a text, with one song of n clips; sim has room for
- * `stride` similarities a passage.
+/* Score of the first `counted` of up to four passages, or of those of a text, with one song of n clips;
+ * sim has room for `stride` similarities a passage.
  */
-INLINE float score_few(const float *query, const float *weight, int64_t passages,
+INLINE float score_few(const float *query, const float *weight, int64_t passages, int64_t counted,
                        const void *rows, int is_half, int64_t n, int64_t dim, float per_tau,
                        int64_t stride, float *sim)
 {
@@ -57,7 +57,7 @@ INLINE float score_few(const float *query, const float *weight, int64_t passages
         dots_of_two(one, two, is_half, query, passages, dim, sim + c, stride);
     }
     float total = 0;
-    for (int64_t p = 0; p < passages; p++) {
+    for (int64_t p = 0; p < counted; p++) {
         float *own = sim + p * stride;
         for (int64_t c = n; c < vecs_of(n) * LANES; c++)
             own[c] = PADDING;
@@ -69,30 +69,28 @@ INLINE float score_few(const float *query, const float *weight, int64_t passages
 /* A query for songs: its passages in eights side by side, and up to four that are left. */
 struct asked {
     const float *weight, *few;
-    int64_t passages, dim, eights, left;
+    int64_t passages, dim, eights, left, read;
     vec *beside;
-    float *padded, few_weight[4];
+    float *padded;
 };
 
-/* Five passages that are left or more are one eight more; three are four, one of them nothing. */
+/* Five passages that are left or more are one eight more; three are read as four, one of them nothing. */
 INLINE int make_asked(const float *query, const float *weight, int64_t passages, int64_t dim,
                       struct asked *a)
 {
     int64_t eights = (passages + EIGHT / 2 - 1) / EIGHT, done = eights * EIGHT;
     int64_t left = passages > done ? passages - done : 0;
-    *a = (struct asked){weight, query + done * dim, passages, dim, eights, left};
+    *a = (struct asked){weight, query + done * dim, passages, dim, eights, left, left};
     a->beside = malloc(eights * dim * sizeof *a->beside + 1);
     a->padded = calloc(4 * dim, sizeof *a->padded);
     if (!a->beside || !a->padded)
         return 0;
     for (int64_t e = 0; e < eights; e++)
         side_by_side(query + e * EIGHT * dim, passages - e * EIGHT, dim, a->beside + e * dim);
-    for (int64_t p = 0; p < left; p++)
-        a->few_weight[p] = weight[done + p];
     if (left == 3) {
         memcpy(a->padded, a->few, 3 * dim * sizeof *a->padded);
         a->few = a->padded;
-        a->left = 4;
+        a->read = 4;
     }
     return 1;
 }
@@ -166,11 +164,13 @@ int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offse
                                   (const char *)own + bytes_of(n * dim, is_half),
                                   bytes_of(ROWS, is_half));
         }
-        if (a.left)
-            out[i] += is_half ? score_few(a.few, a.few_weight, a.left, own, 1, n, dim, 1 / tau,
+        if (a.left) {
+            const float *few = weight + a.eights * EIGHT;
+            out[i] += is_half ? score_few(a.few, few, a.read, a.left, own, 1, n, dim, 1 / tau,
                                           stride, (float *)sim)
-                              : score_few(a.few, a.few_weight, a.left, own, 0, n, dim, 1 / tau,
+                              : score_few(a.few, few, a.read, a.left, own, 0, n, dim, 1 / tau,
                                           stride, (float *)sim);
+        }
     }
     free(a.beside);
     free(a.padded);
@@ -194,7 +194,7 @@ int LOOP(score_texts)(const void *rows, int is_half, int64_t dim, const int64_t 
             widen_row((const int16_t *)rows + from * dim, n * dim, wide);
             own = wide;
         }
-        out[i] = score_few(own, weight + from, n, clip, 0, clips, dim, 1 / tau, stride, sim);
+        out[i] = score_few(own, weight + from, n, n, clip, 0, clips, dim, 1 / tau, stride, sim);
     }
     int failed = !(sim && wide);
     free(sim);

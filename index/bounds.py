@@ -73,11 +73,12 @@ class SongBounds:
                 continue
             coded = code_query(self._query.emb, self._query.weight, codes)
             some = slice(span.first, span.last)
-            found = bound(codes, span.offsets, coded, self._tau, bar - self._slack)
-            upper[some], middle[some] = found
+            below = bar - self._slack
+            bound(codes, span.offsets, coded, self._tau, below, upper[some], middle[some])
             unknown = span.first + beyond_owners(span, codes)
             upper[unknown] = middle[unknown] = np.inf
-        return upper + np.float32(self._slack), middle
+        upper += np.float32(self._slack)
+        return upper, middle
 
 
 def guesses(query: np.ndarray, table: Ragged, codes: Sequence[Codes | None]) -> np.ndarray:
@@ -85,7 +86,7 @@ def guesses(query: np.ndarray, table: Ragged, codes: Sequence[Codes | None]) -> 
     found = np.full(len(table), np.inf, np.float32)
     for span, coded in zip(table.spans, codes, strict=True):
         if coded is not None:
-            found[span.first : span.last] = guess(coded, np.ascontiguousarray(query, np.float32))
+            guess(coded, np.ascontiguousarray(query, np.float32), found[span.first : span.last])
     return found
 
 

@@ -133,14 +133,15 @@ def codes_in_c(codes: Codes) -> ctypes.Structure:
     )  # fmt: skip
 
 
-def guess(codes: Codes, query: np.ndarray) -> np.ndarray:
-    """Similarities of one vector to the centres, float32 ``[owners]``.
+def guess(codes: Codes, query: np.ndarray, out: np.ndarray) -> None:
+    """Similarities of one vector to the centres.
 
     Args:
         codes: of all rows.
         query: float32 ``[dim]``.
+        out: float32 ``[owners]``, written to.
     """
-    loops, in_c, out = compiled(), codes_in_c(codes), np.empty(len(codes.centre), np.float32)
+    loops, in_c = compiled(), codes_in_c(codes)
 
     def work(first: int, last: int) -> None:
         if loops is None:
@@ -151,12 +152,17 @@ def guess(codes: Codes, query: np.ndarray) -> np.ndarray:
         )  # fmt: skip
 
     share(len(out), len(out), work)
-    return out
 
 
 def bound(
-    codes: Codes, offsets: np.ndarray, query: CodedQuery, tau: float, bar: float
-) -> tuple[np.ndarray, np.ndarray]:
+    codes: Codes,
+    offsets: np.ndarray,
+    query: CodedQuery,
+    tau: float,
+    bar: float,
+    upper: np.ndarray,
+    middle: np.ndarray,
+) -> None:
     """Bounds of one query's score with each owner, and estimates of it.
 
     Where a bound by the first plane reaches the bar, both planes make it closer; where it still
@@ -169,17 +175,16 @@ def bound(
         query: one.
         tau: temperature.
         bar: what bounds are below need not be known closer.
-
-    Returns:
-        float32 ``[owners]`` each; an estimate is good where the bound reaches the bar.
+        upper: float32 ``[owners]``, the bounds are written to it.
+        middle: likewise the estimates, which are good where the bound reaches the bar.
     """
-    upper, middle = np.empty((2, len(offsets) - 1), np.float32)
     loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
     in_c, codes_c = query.in_c(), codes_in_c(codes)
 
     def work(first: int, last: int) -> None:
         if loops is None:
             _bound(codes, offsets, first, last, query, upper[first:last])
+            middle[first:last] = upper[first:last]
             return
         check_memory(loops.bound(
             ctypes.byref(codes_c), address(offsets, np.int64), _Int(first), _Int(last),
@@ -188,7 +193,6 @@ def bound(
         ))  # fmt: skip
 
     share(len(upper), int(offsets[-1]) * len(query), work)
-    return upper, upper if loops is None else middle
 
 
 def _bound(

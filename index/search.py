@@ -70,19 +70,17 @@ def search_each(
         SearchError: an argument is out of range or not finite.
     """
     check_arguments(k, mode, pooling, budget)
-    every = np.arange(len(clips))
-    chosen = [
-        every if r is None else np.asarray(r, np.int64) for r in rows or [None] * len(queries)
-    ]
+    chosen = [None if r is None else np.asarray(r, np.int64) for r in rows or [None] * len(queries)]
     if pooling == "attention" and codes is not None and mode != "exact":
-        most = max((int(clips.counts[own].sum()) for own in chosen), default=0)
+        most = max((_rows_of(clips, own) for own in chosen), default=0)
         if mode == "certified" or budget is not None or most > _FEW_CLIPS:
             return [
                 _certified(query, clips, tau, k, own, codes(), budget)
                 for query, own in zip(queries, chosen, strict=True)
             ]
     found = []
-    for query, own in zip(queries, chosen, strict=True):
+    for query, some in zip(queries, chosen, strict=True):
+        own = np.arange(len(clips)) if some is None else some
         score = _true_score(query, clips, tau, pooling)
         if pooling == "attention":
             fast = fast_scores(query.emb, query.weight, clips, tau, own)
@@ -107,7 +105,7 @@ def _certified(
     clips: Ragged,
     tau: float,
     k: int,
-    rows: np.ndarray,
+    rows: np.ndarray | None,
     codes: Sequence[Codes | None],
     budget: int | None,
 ) -> Ranking:
@@ -116,6 +114,10 @@ def _certified(
     walk = Walk(rows, k, fast, slack, budget)
     walk.run(SongBounds(query, clips, codes, tau))
     return walk.ranking(_true_score(query, clips, tau, "attention"))
+
+
+def _rows_of(table: Ragged, owners: np.ndarray | None) -> int:
+    return table.n_rows if owners is None else int(table.counts[owners].sum())
 
 
 def _true_score(query: Passages, clips: Ragged, tau: float, pooling: str) -> Callable[[int], float]:
@@ -151,17 +153,18 @@ def search_texts(
     check_arguments(k, mode, "attention", budget)
     check_finite("song", clip_emb)
     clip_emb = np.ascontiguousarray(clip_emb, np.float32)
-    own = np.arange(len(texts)) if rows is None else np.asarray(rows, np.int64)
+    some = None if rows is None else np.asarray(rows, np.int64)
     slack = rounding(texts.dim, tau, max(texts.longest, len(clip_emb)))
     fast = partial(fast_text_scores, clip_emb, texts, tau)
 
     def score(row: int) -> float:
         return pair_score(texts.rows(row), texts.weights(row), clip_emb, tau)
 
-    work = int(texts.counts[own].sum()) * len(clip_emb)
+    work = _rows_of(texts, some) * len(clip_emb)
     certified = mode == "certified" or budget is not None or work > _FEW_SIMILARITIES
     if codes is None or mode == "exact" or not certified:
+        own = np.arange(len(texts)) if some is None else some
         return rescore(score, own, fast(own), k, slack, len(own))
-    walk = Walk(own, k, fast, slack, budget)
+    walk = Walk(some, k, fast, slack, budget)
     walk.run(TextBounds(clip_emb, texts, codes(), tau))
     return walk.ranking(score)

@@ -46,9 +46,10 @@ class TextBounds:
             weight, some = _weights(self._texts, span), slice(span.first, span.last)
             slack = self._slack * _size(weight, span)
             coded = code_query(self._clip_emb, np.ones(len(self._clip_emb)), codes)
-            upper[some], middle[some] = bound_texts(
-                codes, span.offsets, weight, coded, self._tau, bar - float(slack.max())
-            )
+            bound_texts(
+                codes, span.offsets, weight, coded, self._tau, bar - float(slack.max()),
+                upper[some], middle[some],
+            )  # fmt: skip
             upper[some] += slack
             unknown = span.first + _unknown(weight, span, codes)
             upper[unknown] = middle[unknown] = np.inf

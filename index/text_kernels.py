@@ -29,7 +29,9 @@ def bound_texts(
     clips: CodedQuery,
     tau: float,
     bar: float,
-) -> tuple[np.ndarray, np.ndarray]:
+    upper: np.ndarray,
+    middle: np.ndarray,
+) -> None:
     """Bounds of one song's score with each text, and estimates of it.
 
     See :func:`index.kernels.bound`, with the roles exchanged.
@@ -41,17 +43,16 @@ def bound_texts(
         clips: those of one song.
         tau: temperature.
         bar: what bounds are below need not be known closer.
-
-    Returns:
-        float32 ``[texts]`` each; an estimate is good where the bound reaches the bar.
+        upper: float32 ``[texts]``, the bounds are written to it.
+        middle: likewise the estimates, which are good where the bound reaches the bar.
     """
-    upper, middle = np.empty((2, len(offsets) - 1), np.float32)
     loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
     in_c, codes_c = clips.in_c(), codes_in_c(codes)
 
     def work(first: int, last: int) -> None:
         if loops is None:
             _bound(codes, offsets, weight, first, last, clips, upper[first:last])
+            middle[first:last] = upper[first:last]
             return
         check_memory(loops.bound_texts(
             ctypes.byref(codes_c), address(offsets, np.int64), address(weight), c_int64(first),
@@ -60,7 +61,6 @@ def bound_texts(
         ))  # fmt: skip
 
     share(len(upper), int(offsets[-1]) * len(clips), work)
-    return upper, upper if loops is None else middle
 
 
 def _bound(

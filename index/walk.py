@@ -46,7 +46,7 @@ class Bounds(Protocol):
     def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of scores, as close as needed to be below the bar, and estimates of the others.
 
-        float32 ``[all]`` each.
+        float32 ``[all]`` each, arrays that the caller may write to.
         """
 
 
@@ -54,7 +54,7 @@ class Walk:
     """Scores rows by falling bound until the k-th best score is above all bounds that are left.
 
     Args:
-        rows: what can be answers, by number.
+        rows: what can be answers, int64 numbers, or None for all.
         k: how many are wanted.
         fast: scores of some rows, each within ``slack`` of the true one.
         slack: likewise.
@@ -63,15 +63,15 @@ class Walk:
 
     def __init__(
         self,
-        rows: np.ndarray,
+        rows: np.ndarray | None,
         k: int,
         fast: Callable[[np.ndarray], np.ndarray],
         slack: float,
         budget: int | None,
     ):
-        self._k, self._fast, self._slack = k, fast, slack
-        self._budget = len(rows) if budget is None else budget
-        self._rows, self._upper = rows, np.full(len(rows), np.finfo(np.float32).max, np.float32)
+        self._among, self._k, self._fast, self._slack = rows, k, fast, slack
+        self._budget = np.inf if budget is None else budget
+        self._rows, self._upper = np.zeros(0, np.int64), np.zeros(0, np.float32)
         self._scored, self._values = np.zeros(0, np.int64), np.zeros(0)
         #: No row below it is among the first k.
         self._bar = -np.inf
@@ -79,17 +79,23 @@ class Walk:
     def run(self, bounds: Bounds) -> None:
         """Score until it is proven of all rows, or the budget is used up."""
         batch = max(_BATCH, 2 * self._k)
+        likely = _largest(self._of(bounds.guesses()), int(min(batch, (self._budget + 1) // 2)))
         # A high bar lets bounds be left wide. What is spent on guesses is not left for bounds.
-        self._take(_largest(bounds.guesses()[self._rows], min(batch, (self._budget + 1) // 2)))
-        upper, middle = bounds(self._bar)
-        self._upper = upper[self._rows]
-        self._drop()
-        self._take(_largest(middle[self._rows], batch))
+        self._score(likely if self._among is None else self._among[likely])
+        upper, middle = (self._of(found) for found in bounds(self._bar))
+        upper[likely] = np.nan  # below every bar
+        places = np.flatnonzero(upper >= self._bar)
+        self._rows = places if self._among is None else self._among[places]
+        self._upper = upper[places]
+        self._take(_largest(middle[places], batch))
         order = np.lexsort((self._rows, -self._upper))
         self._rows, self._upper = self._rows[order], self._upper[order]
         while len(self._rows) and len(self._scored) < self._budget:
             self._take(np.arange(min(batch, len(self._rows))))
             batch *= 2
+
+    def _of(self, every: np.ndarray) -> np.ndarray:
+        return every if self._among is None else every[self._among]
 
     def ranking(self, score: Callable[[int], float]) -> Ranking:
         """The answer, with true scores; what was left unscored may leave a gap."""
@@ -102,20 +108,22 @@ class Walk:
         return Ranking(found.rows, found.scores, gap < 0, max(gap, 0.0), count)
 
     def _take(self, places: np.ndarray) -> None:
-        """Score the rows at some places, raise the bar and forget the rows that cannot win."""
-        places = places[: self._budget - len(self._scored)]
-        chosen = self._rows[places]
+        """Score the rows at some places, as far as the budget goes, and forget what cannot win.
+
+        A row whose bound equals the bar may tie, and stays.
+        """
+        places = places[: int(min(self._budget - len(self._scored), len(places)))]
+        self._score(self._rows[places])
+        self._upper[places] = np.nan
+        kept = np.flatnonzero(self._upper >= self._bar)
+        self._rows, self._upper = self._rows[kept], self._upper[kept]
+
+    def _score(self, chosen: np.ndarray) -> None:
+        """Score some rows and raise the bar."""
         self._scored = np.concatenate([self._scored, chosen])
         self._values = np.concatenate([self._values, self._fast(chosen)])
         if len(self._values) >= self._k:
             self._bar = float(np.partition(self._values, -self._k)[-self._k]) - self._slack
-        self._upper[places] = np.nan  # below every bar
-        self._drop()
-
-    def _drop(self) -> None:
-        """Forget rows that cannot win; one whose bound equals the bar may tie, and stays."""
-        kept = np.flatnonzero(self._upper >= self._bar)
-        self._rows, self._upper = self._rows[kept], self._upper[kept]
 
 
 def check_arguments(k: int, mode: str, pooling: str, budget: int | None) -> None:

@@ -6,30 +6,15 @@ the encoder is from what the cores can do in float32.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
+from benchmarks.limits import count_flops, matrix_rate, median_s
 from benchmarks.machine import print_machine
 from retrieval.checkpoint import load_model
-from retrieval.encoders.base import AudioEncoder
 from retrieval.inference import CHUNK_CLIPS
 
-SECONDS, ROUNDS = 180, 9
-
-
-def median_s(work: Callable[[], object]) -> float:
-    """Median of nine runs after one that is not counted."""
-    work()
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+SECONDS = 180
 
 
 def main() -> None:
@@ -46,8 +31,7 @@ def main() -> None:
         whole = median_s(lambda: model.embed_samples(samples))
         front = median_s(lambda: model.net.audio.front_end(clips)) / CHUNK_CLIPS
         network = median_s(lambda: model.net.audio.encode(features)) / CHUNK_CLIPS
-        a = torch.randn(1024, 1024)
-        limit = 2 * 1024**3 / median_s(lambda: a @ a)
+        limit = matrix_rate(torch.device("cpu"), torch.float32)
     flops = count_flops(model.net.audio, features) / CHUNK_CLIPS
     print(f"a song of {SECONDS} s, decoded: {whole:.3f} s ({SECONDS / whole:.0f} times real time)")
     print(f"a clip: front end {1e3 * front:.1f} ms, network {1e3 * network:.1f} ms")
@@ -55,15 +39,6 @@ def main() -> None:
         f"network: {flops / 1e9:.2f} GFLOP a clip, {flops / network / 1e9:.0f} GFLOP/s, "
         f"{100 * flops / network / limit:.0f} % of a float32 matrix product ({limit / 1e9:.0f})"
     )
-
-
-def count_flops(encoder: AudioEncoder, features: torch.Tensor) -> int:
-    """Operations of one forward pass, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder.encode(features)
-    return counter.get_total_flops()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ weights: speed does not depend on them.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +18,8 @@ import numpy as np
 import torch
 
 from benchmarks.clap_peer import ours, save_clap
-from benchmarks.embed import count_flops
 from benchmarks.embed_songs import cut_songs, decode_all
+from benchmarks.limits import count_flops, matrix_rate, median_s, wait
 from benchmarks.machine import print_machine
 from retrieval.checkpoint import load_model
 from retrieval.data.demo_catalog import demo_manifest
@@ -30,33 +29,6 @@ from retrieval.pipeline.encode import SongEncoder
 from retrieval.pipeline.options import DecodeLimits, EmbedOptions
 from retrieval.pipeline.pool import DecodePool
 from retrieval.pipeline.stream import Pipeline
-
-ROUNDS = 7
-
-
-def median_s(work: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of several runs after two that are not counted."""
-    times = []
-    for _ in range(ROUNDS + 2):
-        wait(device)
-        start = time.perf_counter()
-        work()
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product of random numbers."""
-    size = 8192 if device.type == "cuda" else 512
-    a = torch.randn(size, size, device=device).to(dtype)
-    return 2 * size**3 / median_s(lambda: a @ a, device)
 
 
 def bare_network(model: LongplayModel, samples: np.ndarray) -> None:

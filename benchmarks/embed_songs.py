@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.clap_peer import UsualScript, laion_file_list, ours, save_clap
+from benchmarks.limits import count_flops, matrix_rate
 from benchmarks.machine import print_machine
 from retrieval.audio import clip_starts, load_audio
 from retrieval.checkpoint import load_model
@@ -72,9 +73,9 @@ def embed_all(pipeline: Pipeline, paths: Sequence[Path]) -> list[np.ndarray]:
     return found
 
 
-def raw_chunk_s(model: LongplayModel, precision: str, chunks: int) -> float:
+def raw_chunk_s(model: LongplayModel, options: EmbedOptions, chunks: int) -> float:
     """Median seconds of the bare network on one chunk of clips whose features are there."""
-    encoder = SongEncoder(model, EmbedOptions(precision=precision))
+    encoder = SongEncoder(model, options)
     samples = np.random.default_rng(0).standard_normal(
         CHUNK_CLIPS * model.net.audio.clip_samples, np.float32
     )
@@ -96,10 +97,14 @@ def measure(work: Callable[[], object], name: str, times: Times) -> object:
     return found
 
 
-def pipelines(model: LongplayModel, workers: int) -> dict[str, Pipeline]:
-    """One for each precision that this machine computes in."""
-    precisions = dict.fromkeys(("float32", resolved_precision("auto", model.device)))
-    return {name: Pipeline(model, EmbedOptions(workers, name)) for name in precisions}
+def choices(model: LongplayModel, args: argparse.Namespace) -> dict[str, EmbedOptions]:
+    """One for each precision that this machine computes in, and the same compiled if asked for."""
+    found = {}
+    for precision in dict.fromkeys(("float32", resolved_precision("auto", model.device))):
+        found[precision] = EmbedOptions(args.workers, precision)
+        if args.compile:
+            found[f"{precision}, compiled"] = EmbedOptions(args.workers, precision, compiled=True)
+    return found
 
 
 def compare_clap(paths: list[Path], folder: Path, args: argparse.Namespace) -> None:
@@ -111,9 +116,13 @@ def compare_clap(paths: list[Path], folder: Path, args: argparse.Namespace) -> N
     except ImportError as error:
         laion = None
         print(f"laion_clap's file list: skipped ({error})")
-    made = pipelines(model, args.workers)
+    options = choices(model, args)
+    made = {name: Pipeline(model, each) for name, each in options.items()}
     pool = DecodePool(args.workers, DecodeLimits())
     usual.embed(paths[0])  # librosa compiles on its first call
+    if args.compile:
+        for pipeline in made.values():
+            embed_all(pipeline, paths)
     with closing(pool):
         for _ in range(args.rounds):
             measure(lambda: decode_all(paths, model.net.audio.sample_rate_hz, pool), DECODE, times)
@@ -129,22 +138,37 @@ def compare_clap(paths: list[Path], folder: Path, args: argparse.Namespace) -> N
                 print(f"  {precision}: lowest cosine to the usual script {cosine:.6f}")
     clips = sum(len(song) for song in theirs)
     table(times, len(paths), [DECODE, USUAL, LAION, *made])
-    for precision, pipeline in made.items():
+    flops = clips * clap_flops(model)
+    for name, pipeline in made.items():
         pipeline.close()
-        seconds = statistics.median(times[precision])
-        raw = raw_chunk_s(model, precision, args.rounds + 2) * clips / CHUNK_CLIPS
+        seconds = statistics.median(times[name])
+        raw = raw_chunk_s(model, options[name], args.rounds + 2) * clips / CHUNK_CLIPS
         ratio = statistics.median(times[USUAL]) / seconds
+        limit = matrix_rate(model.device, getattr(torch, options[name].precision))
         print(
-            f"  {precision}: {ratio:.2f} times the usual script, {100 * raw / seconds:.0f} % of "
-            f"the bare network's rate ({clips / raw:.2f} clips/s)"
+            f"  {name}: {ratio:.2f} times the usual script, {100 * raw / seconds:.0f} % of "
+            f"the bare network's rate ({clips / raw:.2f} clips/s), which is "
+            f"{100 * flops / raw / limit:.0f} % of a matrix product's {limit / 1e9:.0f} GFLOP/s; "
+            f"4 times would be {100 * 4 * flops / statistics.median(times[USUAL]) / limit:.0f} %"
         )
+
+
+def clap_flops(model: LongplayModel) -> int:
+    """Floating-point operations of the network for one clip."""
+    audio = model.net.audio
+    silence = np.zeros(audio.clip_samples, np.float32)
+    features = SongEncoder(model, EmbedOptions()).features(silence)
+    return count_flops(audio, features.chunks[0][:1])
 
 
 def compare_shipped(paths: list[Path], args: argparse.Namespace) -> None:
     """The shipped model beside decoding alone."""
     model = load_model()
     times: Times = defaultdict(list)
-    made = pipelines(model, args.workers)
+    made = {name: Pipeline(model, each) for name, each in choices(model, args).items()}
+    if args.compile:
+        for pipeline in made.values():
+            embed_all(pipeline, paths)
     with closing(DecodePool(args.workers, DecodeLimits())) as pool:
         for _ in range(args.rounds):
             measure(lambda: decode_all(paths, model.net.audio.sample_rate_hz, pool), DECODE, times)
@@ -175,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each (60)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode (2)")
+    told = "measure torch.compile as well, whose first call is not counted"
+    parser.add_argument("--compile", action="store_true", help=told)
     parser.add_argument("--small", action="store_true", help="a small CLAP, to try this out")
     args = parser.parse_args(arguments)
     print_machine("torch", "transformers", "av", "librosa", "numpy")

@@ -19,17 +19,17 @@ def size_class(size: int) -> int:
 def due_run(sizes: Sequence[int]) -> tuple[int, int] | None:
     """The segments to join now, ``first, last``, or None.
 
-    The longest run at the end in which no segment is of a higher class than some class that
-    :data:`FAN` of them have (as in log-structured merge trees, O'Neil 1996).
+    The longest run at the end in which :data:`FAN` segments are of the highest class (as in
+    log-structured merge trees, O'Neil 1996). A small segment before a larger one counts as one of
+    the larger's class: it would wait as long, and such ones would add up.
 
     Args:
         sizes: songs and texts of each segment, in their order.
     """
     classes = [size_class(size) for size in sizes]
+    for i in range(len(classes) - 2, -1, -1):
+        classes[i] = max(classes[i], classes[i + 1])
     for most in sorted(set(classes), reverse=True):
-        first = len(classes)
-        while first and classes[first - 1] <= most:
-            first -= 1
-        if len(classes) - first >= FAN and classes[first:].count(most) >= FAN:
-            return first, len(classes)
+        if classes.count(most) >= FAN:
+            return classes.index(most), len(classes)
     return None

@@ -10,6 +10,7 @@ import numpy as np
 from index.bounds import Passages, SongBounds
 from index.codes import Codes
 from index.exact import check_finite, fast_scores, pair_score, rounding
+from index.kernels import compiled
 from index.table import Ragged
 from index.text_bounds import TextBounds, fast_text_scores
 from index.walk import Ranking, Walk, check_arguments, rank, rescore
@@ -73,7 +74,7 @@ def search_each(
     chosen = [None if r is None else np.asarray(r, np.int64) for r in rows or [None] * len(queries)]
     if pooling == "attention" and codes is not None and mode != "exact":
         most = max((_rows_of(clips, own) for own in chosen), default=0)
-        if mode == "certified" or budget is not None or most > _FEW_CLIPS:
+        if mode == "certified" or budget is not None or _bounds_pay(most > _FEW_CLIPS):
             return [
                 _certified(query, clips, tau, k, own, codes(), budget)
                 for query, own in zip(queries, chosen, strict=True)
@@ -114,6 +115,11 @@ def _certified(
     walk = Walk(rows, k, fast, slack, budget)
     walk.run(SongBounds(query, clips, codes, tau))
     return walk.ranking(_true_score(query, clips, tau, "attention"))
+
+
+def _bounds_pay(many: bool) -> bool:
+    """Whether bounds are made sooner than all scores: never by NumPy, slow to unpack codes."""
+    return many and compiled() is not None
 
 
 def _rows_of(table: Ragged, owners: np.ndarray | None) -> int:
@@ -161,7 +167,7 @@ def search_texts(
         return pair_score(texts.rows(row), texts.weights(row), clip_emb, tau)
 
     work = _rows_of(texts, some) * len(clip_emb)
-    certified = mode == "certified" or budget is not None or work > _FEW_SIMILARITIES
+    certified = mode == "certified" or budget is not None or _bounds_pay(work > _FEW_SIMILARITIES)
     if codes is None or mode == "exact" or not certified:
         own = np.arange(len(texts)) if some is None else some
         return rescore(score, own, fast(own), k, slack, len(own))

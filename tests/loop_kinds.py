@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from index import kernels, text_kernels
+from index import kernels, search, text_kernels
 from index.kernels import Loops, load_loops
 
 KINDS = ("avx2", "plain", "numpy")
@@ -20,5 +20,5 @@ def use_loops(kind: str, patch: pytest.MonkeyPatch) -> None:
         if found is None:
             pytest.skip(f"loops {kind}: not built, or not for this processor")
     compiled: Callable[[], Loops | None] = lambda: found  # noqa: E731 - one value for all callers
-    for module in (kernels, text_kernels):
+    for module in (kernels, search, text_kernels):
         patch.setattr(module, "compiled", compiled)

@@ -335,6 +335,32 @@ def test_scores_that_are_off_by_what_is_allowed_change_no_answer(
         assert walked.rows.tolist() == best.rows.tolist()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_auto_makes_bounds_where_there_is_much_and_loops_are_compiled(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_loops(kind, monkeypatch)
+    monkeypatch.setattr("index.search._FEW_CLIPS", 40)
+    monkeypatch.setattr("index.search._FEW_SIMILARITIES", 80)
+    rng, asked = np.random.default_rng(7), []
+    table = stack([unit_rows(rng, 4, 8) for _ in range(20)], 8)
+    texts = replace(table, weight=np.full(80, 0.25, np.float32))
+
+    def codes() -> list[Codes | None]:
+        asked.append(True)
+        return codes_of(table)
+
+    query = unit_rows(rng, 2, 8), np.full(2, 0.5, np.float32)
+    for rows, many in ((None, True), (np.arange(10), False), (np.arange(11), True)):
+        for search in (
+            partial(search_songs, *query, table, 0.1, 3),
+            partial(search_texts, query[0], texts, 0.1, 3),
+        ):
+            asked.clear()
+            search(rows=rows, codes=codes)
+            assert bool(asked) == (many and kind != "numpy")
+
+
 @pytest.mark.parametrize("falling", [0.85, 1.0])
 def test_songs_anywhere_are_found_by_every_query(falling: float) -> None:
     rng = np.random.default_rng(6)

@@ -67,12 +67,13 @@ class SongBounds:
 
     def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
         """Bounds and estimates of all songs."""
-        upper, middle = np.full((2, len(self._clips)), np.inf, np.float32)
+        upper, middle = np.empty((2, len(self._clips)), np.float32)
         for span, codes in zip(self._clips.spans, self._codes, strict=True):
+            some = slice(span.first, span.last)
             if codes is None:
+                upper[some] = middle[some] = np.inf
                 continue
             coded = code_query(self._query.emb, self._query.weight, codes)
-            some = slice(span.first, span.last)
             below = bar - self._slack
             bound(codes, span.offsets, coded, self._tau, below, upper[some], middle[some])
             unknown = span.first + beyond_owners(span, codes)

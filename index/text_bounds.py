@@ -39,11 +39,13 @@ class TextBounds:
 
     def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
         """Bounds and estimates of all texts."""
-        upper, middle = np.full((2, len(self._texts)), np.inf, np.float32)
+        upper, middle = np.empty((2, len(self._texts)), np.float32)
         for span, codes in zip(self._texts.spans, self._codes, strict=True):
+            some = slice(span.first, span.last)
             if codes is None:
+                upper[some] = middle[some] = np.inf
                 continue
-            weight, some = _weights(self._texts, span), slice(span.first, span.last)
+            weight = _weights(self._texts, span)
             slack = self._slack * _size(weight, span)
             coded = code_query(self._clip_emb, np.ones(len(self._clip_emb)), codes)
             bound_texts(

@@ -59,7 +59,7 @@ class PooledClap(nn.Module):
         super().__init__()
         self.audio = build_audio_encoder({"name": "clap", "weights": str(folder)})
         self.project = ClapModel.from_pretrained(folder).audio_projection
-        self.config = SimpleNamespace(dim=512)
+        self.config = SimpleNamespace(dim=512, joint_dim=512)
         self.log_tau = nn.Parameter(torch.zeros(()))
         self.tau = self.log_tau
 

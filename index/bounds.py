@@ -112,7 +112,7 @@ def code_query(emb: np.ndarray, weight: np.ndarray, codes: Codes) -> CodedQuery:
     per_step[:, :kept] = turned[:, :kept] * codes.scale[:kept]
     norm = np.sqrt((query * query).sum(axis=1))
     whole, others = per_step[:, :WHOLE], per_step[:, WHOLE:]
-    reach = np.sqrt((turned * turned) @ codes.spread.T) * codes.tail_step
+    reach = np.sqrt(np.einsum("pe,se->ps", turned * turned, codes.spread)) * codes.tail_step
     centre_off = np.where(weight < 0, norm * (_HALF_EPS + EPS * emb.shape[1]), 0)
     first, step, lost = _whole_numbers(np.hstack([HALF * whole, whole, HALF * others]), reach[:, 0])
     second, second_step, second_lost = _whole_numbers(others, np.zeros(len(query)))

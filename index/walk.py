@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,7 +71,7 @@ class Walk:
         budget: int | None,
     ):
         self._among, self._k, self._fast, self._slack = rows, k, fast, slack
-        self._budget = np.inf if budget is None else budget
+        self._budget = sys.maxsize if budget is None else budget
         self._rows, self._upper = np.zeros(0, np.int64), np.zeros(0, np.float32)
         self._scored, self._values = np.zeros(0, np.int64), np.zeros(0)
         #: No row below it is among the first k.
@@ -79,7 +80,7 @@ class Walk:
     def run(self, bounds: Bounds) -> None:
         """Score until it is proven of all rows, or the budget is used up."""
         batch = max(_BATCH, 2 * self._k)
-        likely = _largest(self._of(bounds.guesses()), int(min(batch, (self._budget + 1) // 2)))
+        likely = _largest(self._of(bounds.guesses()), min(batch, (self._budget + 1) // 2))
         # A high bar lets bounds be left wide. What is spent on guesses is not left for bounds.
         self._score(likely if self._among is None else self._among[likely])
         upper, middle = (self._of(found) for found in bounds(self._bar))
@@ -112,7 +113,7 @@ class Walk:
 
         A row whose bound equals the bar may tie, and stays.
         """
-        places = places[: int(min(self._budget - len(self._scored), len(places)))]
+        places = places[: self._budget - len(self._scored)]
         self._score(self._rows[places])
         self._upper[places] = np.nan
         kept = np.flatnonzero(self._upper >= self._bar)

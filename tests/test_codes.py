@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loop_kinds import KINDS, use_loops
 
 from index import Library, Song, Text, code_files
-from index.bounds import SongBounds
+from index.bounds import SongBounds, code_query
 from index.codes import WHOLE, Codes, make_codes, sizes, unpack, widths_of
 from index.exact import pair_score
 from index.search import as_passages, search_each, search_songs
@@ -197,6 +197,44 @@ def test_bounds_are_never_below_the_score(
             assert (quick[close >= bar] == close[close >= bar]).all()
             assert (quick[close < bar] < bar + 1e-3 * abs(bar)).all()
             assert (quick >= close - 1e-4).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unwanted_passage_is_bounded_although_centres_are_rounded(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_loops(kind, monkeypatch)
+    rng = np.random.default_rng(10)
+    table = Ragged((unit_rows(rng, 600, 24),), np.arange(601))  # of one clip, which is the centre
+    q, w = unit_rows(rng, 1, 24), np.array([-1.0], np.float32)
+    scores = np.array([pair_score(q, w, table.rows(j), 0.05) for j in range(600)])
+    bounds = SongBounds(as_passages(q, w), table, codes_for(table), 0.05)
+    for bar in (-np.inf, np.inf):
+        upper, _ = bounds(bar)
+        assert (upper >= scores).all()
+        assert np.abs(upper - scores).max() < 2**-9
+
+
+@pytest.mark.parametrize("dim", [20, 80, 140])
+def test_the_margin_covers_what_rounding_coefficients_loses(dim: int) -> None:
+    rng = np.random.default_rng(11)
+    x = unit_rows(rng, 900, dim)
+    codes = make_codes(x, np.arange(0, 901, 9))
+    q = unit_rows(rng, 5, dim)
+    coded = code_query(q, np.ones(5), codes)
+    kept = min(dim, len(codes.scale))
+    exact = np.zeros((5, len(codes.scale)))
+    exact[:, :kept] = (q.astype(np.float64) @ codes.dual)[:, :kept] * codes.scale[:kept]
+    whole, others = exact[:, :WHOLE], exact[:, WHOLE:]
+    true = [np.hstack([16 * whole, whole, 16 * others]), others]
+    lost = np.zeros(5)
+    for i in range(2):
+        off = true[i] - coded.coef[i][:, :-2] * coded.step[i][:, None].astype(np.float64)
+        # The worst half bytes there can be: all 15 where that helps, else 0.
+        lost += np.maximum(np.maximum(off, 0).sum(axis=1), np.maximum(-off, 0).sum(axis=1)) * 15
+    assert (coded.margin >= lost).all()
+    assert (coded.margin < 4 * lost + 1e-4).all()
+    assert np.abs(coded.shift[1] + 128 * exact.sum(axis=1)).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -227,14 +227,18 @@ def test_the_margin_covers_what_rounding_coefficients_loses(dim: int) -> None:
     exact[:, :kept] = (q.astype(np.float64) @ codes.dual)[:, :kept] * codes.scale[:kept]
     whole, others = exact[:, :WHOLE], exact[:, WHOLE:]
     true = [np.hstack([16 * whole, whole, 16 * others]), others]
-    lost = np.zeros(5)
+    lost, by_first = np.zeros(5), np.zeros(5)
     for i in range(2):
         off = true[i] - coded.coef[i][:, :-2] * coded.step[i][:, None].astype(np.float64)
         # The worst half bytes there can be: all 15 where that helps, else 0.
         lost += np.maximum(np.maximum(off, 0).sum(axis=1), np.maximum(-off, 0).sum(axis=1)) * 15
+        by_first = by_first if i else lost.copy()
     assert (coded.margin >= lost).all()
     assert (coded.margin < 4 * lost + 1e-4).all()
     assert np.abs(coded.shift[1] + 128 * exact.sum(axis=1)).max() < 1e-5
+    over = coded.shift[0] - (7.5 * others.sum(axis=1) - 128 * exact.sum(axis=1))
+    assert (over >= by_first).all()
+    assert (over < 4 * lost + 1e-4).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

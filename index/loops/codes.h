@@ -165,4 +165,39 @@ INLINE void bases(const struct codes *codes, const struct query *q, int64_t firs
         dots_of_two(one, two, 1, q->emb, q->passages, codes->dim, base + i - first, stride);
     }
 }
+
+/* What a call needs for one chunk of rows, and for the intervals of one song or text. */
+struct space {
+    int16_t *wide[2], *numbers;
+    int32_t *dot, *more;
+    float *base; /* of one passage after another, each with room for one owner more */
+    vec *room, *spare;
+    int64_t stride; /* of dot: eight products are read from any row on */
+};
+
+/* For chunks of up to `rows` rows and `owners` owners, of up to `longest` rows each, and `count` pairs
+ * of `vecs` vectors in room. 0 where there is no memory.
+ */
+INLINE int make_space(const struct codes *codes, const struct query *q, int64_t rows,
+                      int64_t longest, int64_t owners, int64_t count, int64_t vecs,
+                      struct space *s)
+{
+    s->stride = (blocks_of(rows) + 1) * BLOCK;
+    s->numbers = repeat_query(codes, q, s->wide);
+    s->dot = calloc(q->passages * s->stride, sizeof *s->dot);
+    s->more = malloc(q->passages * blocks_of(longest) * BLOCK * sizeof *s->more);
+    s->base = malloc(q->passages * (owners + 1) * sizeof *s->base);
+    s->room = malloc((2 * count + 2) * vecs * sizeof *s->room);
+    s->spare = s->room + 2 * count * vecs;
+    return s->numbers && s->dot && s->more && s->base && s->room;
+}
+
+INLINE void free_space(struct space *s)
+{
+    free(s->numbers);
+    free(s->dot);
+    free(s->more);
+    free(s->base);
+    free(s->room);
+}
 #endif

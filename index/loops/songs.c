@@ -7,38 +7,6 @@
 #define TOGETHER 512 /* rows whose products are made together, so that they stay in the cache */
 #define SONGS 64     /* most songs of these */
 
-/* What a call needs: room[] for the intervals of a song, the rest for one chunk of rows. */
-struct space {
-    int16_t *wide[2], *numbers;
-    int32_t *dot, *more;
-    float *base;
-    vec *room, *spare;
-    int64_t stride; /* of dot; base has SONGS + 1 for each passage */
-};
-
-INLINE int make_space(const struct codes *codes, const struct query *q, int64_t longest,
-                      struct space *s)
-{
-    int64_t vecs = blocks_of(longest);
-    s->stride = blocks_of(longest > TOGETHER ? longest : TOGETHER) * BLOCK;
-    s->numbers = repeat_query(codes, q, s->wide);
-    s->dot = malloc(q->passages * s->stride * sizeof *s->dot);
-    s->more = malloc(q->passages * vecs * BLOCK * sizeof *s->more);
-    s->base = malloc(q->passages * (SONGS + 1) * sizeof *s->base);
-    s->room = malloc((2 * q->passages + 2) * vecs * sizeof *s->room);
-    s->spare = s->room + 2 * q->passages * vecs;
-    return s->numbers && s->dot && s->more && s->base && s->room;
-}
-
-INLINE void free_space(struct space *s)
-{
-    free(s->numbers);
-    free(s->dot);
-    free(s->more);
-    free(s->base);
-    free(s->room);
-}
-
 INLINE ivec larger_whole(ivec a, ivec b)
 {
 #ifdef __AVX2__
@@ -189,11 +157,11 @@ int LOOP(bound)(const struct codes *codes, const int64_t *offsets, int64_t first
                 float *middle)
 {
     struct space s;
-    int found = make_space(codes, q, longest, &s);
+    int64_t vecs = blocks_of(longest), most = longest > TOGETHER ? longest : TOGETHER;
+    int found = make_space(codes, q, most, longest, SONGS, q->passages, vecs, &s);
     for (int64_t j = first, end; found && j < last; j = end) {
         int64_t start = offsets[j] / BLOCK;
-        end = owners_within(offsets, j, last < j + SONGS ? last : j + SONGS,
-                            longest > TOGETHER ? longest : TOGETHER);
+        end = owners_within(offsets, j, last < j + SONGS ? last : j + SONGS, most);
         dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, s.wide[0], q->passages, s.dot,
                 s.stride);
         bases(codes, q, j, end, s.base, SONGS + 1);

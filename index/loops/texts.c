@@ -6,38 +6,6 @@
 #define TOGETHER 128 /* rows whose products are made together, so that they stay in the cache */
 #define TEXTS 64     /* most texts of these */
 
-struct space {
-    int16_t *wide[2], *numbers;
-    int32_t *dot, *more;
-    float *base;
-    vec *room, *spare;
-    int64_t stride; /* of dot; base has TEXTS + 1 for each clip */
-};
-
-INLINE int make_space(const struct codes *codes, const struct query *q, int64_t longest,
-                      struct space *s)
-{
-    int64_t vecs = vecs_of(q->passages);
-    /* One block more than rows can lie in: sums of eight rows are read from any row on. */
-    s->stride = (blocks_of(longest > TOGETHER ? longest : TOGETHER) + 1) * BLOCK;
-    s->numbers = repeat_query(codes, q, s->wide);
-    s->dot = calloc(q->passages * s->stride, sizeof *s->dot);
-    s->more = malloc(q->passages * blocks_of(longest) * BLOCK * sizeof *s->more);
-    s->base = malloc(q->passages * (TEXTS + 1) * sizeof *s->base);
-    s->room = malloc((2 * longest + 2) * vecs * sizeof *s->room);
-    s->spare = s->room + 2 * longest * vecs;
-    return s->numbers && s->dot && s->more && s->base && s->room;
-}
-
-INLINE void free_space(struct space *s)
-{
-    free(s->numbers);
-    free(s->dot);
-    free(s->more);
-    free(s->base);
-    free(s->room);
-}
-
 /* The bound of MaxSim by the first plane, of a text with n rows whose products begin at dot[0]. */
 INLINE float first_bound(const struct query *q, const struct space *s, const float *base,
                          const int32_t *dot, const float *weight, int64_t n)
@@ -117,12 +85,11 @@ int LOOP(bound_texts)(const struct codes *codes, const int64_t *offsets, const f
                       int64_t longest, float *upper, float *middle)
 {
     struct space s;
-    int found = make_space(codes, q, longest, &s);
-    int64_t vecs = vecs_of(q->passages);
+    int64_t vecs = vecs_of(q->passages), most = longest > TOGETHER ? longest : TOGETHER;
+    int found = make_space(codes, q, most, longest, TEXTS, longest, vecs, &s);
     for (int64_t j = first, end; found && j < last; j = end) {
         int64_t start = offsets[j] / BLOCK;
-        end = owners_within(offsets, j, last < j + TEXTS ? last : j + TEXTS,
-                            longest > TOGETHER ? longest : TOGETHER);
+        end = owners_within(offsets, j, last < j + TEXTS ? last : j + TEXTS, most);
         dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, s.wide[0], q->passages, s.dot,
                 s.stride);
         bases(codes, q, j, end, s.base, TEXTS + 1);

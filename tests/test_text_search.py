@@ -167,12 +167,15 @@ def test_knowing_what_asks_makes_bounds_close() -> None:
     rng = np.random.default_rng(3)
     texts, song = make_texts(rng, 1000, 120, 3), make_song(rng, 20, 120)
     asked = np.concatenate([make_song(rng, 20, 120) for _ in range(9)])
-    scores = true_scores(song, texts, 0.05)
+    # What the first plane bounds is MaxSim: attention lies further below, whatever the codes.
+    best = [
+        float(texts.weights(i) @ (texts.rows(i) @ song.T).max(axis=1)) for i in range(len(texts))
+    ]
     far, near = (
-        float((TextBounds(song, texts, codes_for(texts, queries), 0.05)(np.inf)[0] - scores).mean())
+        float((TextBounds(song, texts, codes_for(texts, queries), 0.05)(np.inf)[0] - best).mean())
         for queries in (None, asked)
     )
-    assert near < far / 2
+    assert 0 < near < far / 10
     codes = codes_for(texts, asked)
     found = search_texts(song, texts, 0.05, 5, mode="certified", codes=lambda: codes)
     assert found.scored == 64

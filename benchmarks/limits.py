@@ -34,7 +34,7 @@ def wait(device: torch.device) -> None:
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a large matrix product of random numbers."""
-    size = 8192 if device.type == "cuda" else 1024
+    size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / median_s(lambda: a @ a, device)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from retrieval.encoders.base import AudioEncoder
 from retrieval.encoders.clap_features import ClapLogMel, LogMelSettings
+from retrieval.encoders.htsat import divides, hidden_states
 from retrieval.encoders.weights import load_pretrained, load_whole, module_digest
 from retrieval.errors import ConfigError, EncoderError
 
@@ -75,9 +76,12 @@ class HtsatEncoder(AudioEncoder):
 
     def encode(self, features: Tensor) -> Tensor:
         """Log-mel -> frames ``[n, frames, d_audio]``."""
-        is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
-        out = self.tower(input_features=features, is_longer=is_longer)
-        hidden = out.last_hidden_state  # [n, d_audio, frequencies, time]
+        inner = self.tower.audio_encoder
+        if self.training or not divides(inner):
+            is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
+            hidden = self.tower(input_features=features, is_longer=is_longer).last_hidden_state
+        else:
+            hidden = hidden_states(inner, features)
         return hidden.mean(dim=2).transpose(1, 2)
 
     def identity(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retrieval.encoders.spectrum import triangular_filters
+from retrieval.encoders.spectrum import in_cache, triangular_filters
 from retrieval.errors import ConfigError
 
 SCALES = ("slaney", "htk")
@@ -125,6 +125,9 @@ class ClapLogMel(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Float32 ``[n, clip_samples]`` -> dB ``[n, 1, clip_samples // hop + 1, n_mels]``."""
+        return torch.cat([self._levels(part) for part in in_cache(clips)]).unsqueeze(1)
+
+    def _levels(self, clips: Tensor) -> Tensor:
         n_fft, hop = self.settings.n_fft, self.settings.hop
         margin = n_fft // 2
         padded = F.pad(clips[:, None], (margin, margin), mode="reflect")[:, 0]
@@ -132,4 +135,4 @@ class ClapLogMel(nn.Module):
         spectrum = torch.fft.rfft(frames)[..., : len(self.filters)]
         power = spectrum.real.square() + spectrum.imag.square()  # [n, frames, bins]
         bands = torch.stack([part @ self.filters for part in power])
-        return (10.0 * torch.log10(bands.clamp(min=_FLOOR_POWER))).unsqueeze(1)
+        return 10.0 * torch.log10(bands.clamp(min=_FLOOR_POWER))

@@ -196,7 +196,7 @@ class MelEncoder(AudioEncoder):
 
     def encode(self, features: Tensor) -> Tensor:
         """Packed clips ``[n, rows, columns]`` -> frames ``[n, columns / 8, d_audio]``."""
-        features = features.to(self.project.weight.dtype)
+        features = features.to(self.band_scale.dtype)
         mel = features[:, : self.config.n_mels]
         x = (mel * self.band_scale + self.band_shift).unsqueeze(1)
         x = x.contiguous(memory_format=torch.channels_last)

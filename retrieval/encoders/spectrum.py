@@ -13,6 +13,13 @@ LOWEST_PITCH = 36
 #: Level of silence. Levels are decibels / 20, so that -80..0 dB is about -2..2.
 FLOOR = -2.5
 _FLOOR_POWER = 10 ** (2 * FLOOR)
+#: Clips whose transforms a core's cache holds; with more, fresh memory takes most of the time.
+_CACHED_CLIPS = 2
+
+
+def in_cache(clips: Tensor) -> tuple[Tensor, ...]:
+    """Clips ``[n, ...]`` in as many parts as are fast; the bits of fixed features do not change."""
+    return clips.split(_CACHED_CLIPS) if clips.device.type == "cpu" else (clips,)
 
 
 def mel_filterbank(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
@@ -82,6 +89,9 @@ class Spectrum(nn.Module):
             # The long window is scaled so that a sine has the level that it has in the short one.
             "pitch_window": torch.hann_window(pitch_fft) * (n_fft / pitch_fft),
         }
+        # Bins above the highest semitone carry nothing: at 24 kHz, two thirds of them.
+        used = int(tables["pitch_filters"].sum(dim=1).nonzero().max()) + 1
+        tables["pitch_filters"] = tables["pitch_filters"][:used].contiguous()
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
         self.mel_filters: Tensor
@@ -96,6 +106,9 @@ class Spectrum(nn.Module):
         Rounded to float16 here, so that cached and fresh features are the same numbers (16-bit
         steps are below 0.02 dB there).
         """
+        return torch.cat([self._picture(part) for part in in_cache(clips)])
+
+    def _picture(self, clips: Tensor) -> Tensor:
         frames = clips.shape[-1] // self.hop
         groups = -(-frames // GROUP)
         margin = self.n_fft - self.hop
@@ -120,6 +133,7 @@ class Spectrum(nn.Module):
             F.pad(clips, (left, right)), size, hop, window=window, center=False,
             return_complex=True,
         )  # fmt: skip
+        spectrum = spectrum[:, : len(filters)]
         power = spectrum.real.square() + spectrum.imag.square()
         bands = torch.einsum("nft,fm->nmt", power, filters)
         return torch.log10(bands.clamp(min=_FLOOR_POWER)) / 2

@@ -16,7 +16,7 @@ from retrieval.errors import EncoderError
 from retrieval.inference import CHUNK_CLIPS, LongplayModel
 from retrieval.model import song_places
 from retrieval.pipeline.options import EmbedOptions
-from retrieval.precision import computes_in_bfloat16
+from retrieval.precision import computes_in_bfloat16, lowered
 
 #: Clips of several songs that a GPU encodes together; one of these is too small to fill it.
 GPU_CLIPS = 64
@@ -63,7 +63,8 @@ class SongEncoder:
         self.together = options.together or 0
         if options.together is None and self.device.type == "cuda":
             self.together = GPU_CLIPS
-        encode = self.net.audio.encode
+        audio = self.net.audio
+        encode = (audio if self.precision == "float32" else lowered(audio)).encode
         self._encode: Callable[[Tensor], Tensor] = _compiled(encode) if options.compiled else encode
 
     @torch.inference_mode()

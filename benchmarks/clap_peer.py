@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retrieval.audio import clip_starts
+from retrieval.audio import clip_starts, load_audio, split_clips
 from retrieval.encoders import build_audio_encoder
 from retrieval.inference import LongplayModel
 from retrieval.model import SongState
@@ -104,16 +106,59 @@ class UsualScript:
         return np.stack(found)
 
 
-def laion_file_list(paths: Sequence[Path]) -> Any:
-    """laion_clap's own call, ready to run; it hears 10 s of each file.
+class LaionFileLists:
+    """laion_clap's own call in the Python of another environment (``benchmarks/laion_files.py``).
 
-    Raises:
-        ImportError: the package cannot be used here; the message says why.
+    It hears 10 s of each file, so that a song is the list of its clips, a WAV file each.
+
+    Args:
+        python: of an environment with laion-clap, pillow, ``numpy<2`` and ``transformers<5``.
+        paths: the songs.
+        folder: to be made, for the files.
     """
-    try:
-        import laion_clap
 
-        module = laion_clap.CLAP_Module(enable_fusion=False, amodel="HTSAT-base")
-    except Exception as error:  # its import downloads tokenizers, which fails in many ways
-        raise ImportError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
-    return lambda: module.get_audio_embedding_from_filelist([str(path) for path in paths])
+    def __init__(self, python: Path, paths: Sequence[Path], folder: Path):
+        self._lists = [
+            [str(file) for file in clip_files(path, folder / str(number))]
+            for number, path in enumerate(paths)
+        ]
+        script = Path(__file__).with_name("laion_files.py")
+        self._process = subprocess.Popen(
+            [str(python), "-W", "ignore", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+
+    def embed_all(self) -> None:
+        """All songs, one after another."""
+        assert self._process.stdin is not None
+        for files in self._lists:
+            self._process.stdin.write(json.dumps(files) + "\n")
+            self._process.stdin.flush()
+            self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _answer(self) -> None:
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise RuntimeError("laion_files.py ended; what it said stands above")
+
+
+def clip_files(path: Path, folder: Path) -> list[Path]:
+    """The clips of a song as WAV files of 16 bits."""
+    folder.mkdir(parents=True)
+    clips, _ = split_clips(load_audio(path, RATE_HZ), CLIP_SAMPLES)
+    files = [folder / f"{number:03d}.wav" for number in range(len(clips))]
+    for file, clip in zip(files, clips, strict=True):
+        with wave.open(str(file), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(RATE_HZ)
+            out.writeframes((32767 * clip.clip(-1, 1)).astype("<i2").tobytes())
+    return files

@@ -27,6 +27,9 @@ _FEW_ROWS = 1 << 16
 #: Rows that NumPy works on together, so that they stay in the cache.
 _BLOCK_ROWS = 1 << 12
 
+#: How the loops are built, each kind asking more of the processor than the one before.
+KINDS = ("plain", "avx2", "avx512")
+
 _Int, _Float = ctypes.c_int64, ctypes.c_float
 
 
@@ -35,7 +38,7 @@ class Loops:
 
     Args:
         library: all that was built.
-        kind: ``avx2`` or ``plain``.
+        kind: one of :data:`KINDS`.
     """
 
     guess: Callable[..., int]
@@ -59,10 +62,9 @@ def load_loops(kind: str | None = None) -> Loops | None:
             library = ctypes.CDLL(str(path))
         except OSError:  # built for another machine
             return None
-        has_avx2 = bool(library.longplay_has_avx2())
-        if kind == "avx2" and not has_avx2:
-            return None
-        return Loops(library, kind or ("avx2" if has_avx2 else "plain"))
+        usable = KINDS[: library.longplay_best() + 1]
+        kind = kind or usable[-1]
+        return Loops(library, kind) if kind in usable else None
     return None
 
 

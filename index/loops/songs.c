@@ -2,7 +2,7 @@
  * types; NumPy does the same work where this was not compiled. Each call works on its own songs, so
  * several threads may call at once; all return 0, or 1 where there was no memory.
  */
-#include "codes.h"
+#include "bounds.h"
 
 #define TOGETHER 512 /* rows whose products are made together, so that they stay in the cache */
 #define SONGS 64     /* most songs of these */
@@ -60,48 +60,65 @@ INLINE void fetch_second(const struct codes *codes, int64_t from, int64_t to)
         __builtin_prefetch(codes->second + at);
 }
 
-/* The intervals of all similarities of the song with the rows from..to, by both planes. `dot` has its
- * products with the first, by whole blocks, with what that leaves: this is taken off again.
- */
-INLINE void set_intervals(const struct codes *codes, const struct query *q, struct space *s,
-                          const float *base, const int32_t *dot, int64_t from, int64_t to,
-                          int64_t vecs)
+/* What the rows of a song have of both planes beside products: the sizes that are left, in s->spare. */
+INLINE void set_sizes(const struct codes *codes, struct space *s, int64_t start, int64_t vecs)
 {
-    int64_t start = from / BLOCK, units = units_of(codes, 0);
-    vec none = {0};
-    dots_of(codes, 1, start, start + vecs, s->wide[1], q->passages, s->more, vecs * BLOCK);
+    ivec *first = (ivec *)s->spare;
+    vec *second = s->spare + vecs;
     for (int64_t i = 0; i < vecs; i++) {
-        ivec first = sizes(codes->first + (start + i) * bytes_of_block(codes, 0), units);
-        vec second = floats(
-            sizes(codes->second + (start + i) * bytes_of_block(codes, 1), units_of(codes, 1)));
-        ivec inside = lanes_of(start + i, from, to);
-        for (int64_t p = 0; p < q->passages; p++) {
-            struct interval x = interval_of(s->room, p, vecs);
-            int32_t tail = q->coef[0][(p + 1) * units * 2 * PAIRS - 1];
-            ivec one = *(const ivec *)(dot + p * s->stride + i * BLOCK) - first * tail;
-            ivec two = *(const ivec *)(s->more + (p * vecs + i) * BLOCK);
-            vec sim = floats(one) * q->step[0][p] + floats(two) * q->step[1][p]
-                + (base[p * (SONGS + 1)] + q->shift[1][p]);
-            x.sim[i] = where(inside, sim, PADDING - none);
-            x.slack[i] = where(inside, second * q->reach[p] + q->margin[p], none);
-        }
+        const uint8_t *one = codes->first + (start + i) * bytes_of_block(codes, 0);
+        const uint8_t *two = codes->second + (start + i) * bytes_of_block(codes, 1);
+        first[i] = sizes(one, units_of(codes, 0));
+        second[i] = floats(sizes(two, units_of(codes, 1)));
     }
 }
 
-INLINE float second_bound(const struct query *q, const struct space *s, const float *base,
+/* The intervals of all similarities of the song with the rows from..to and passage p, by both planes; the
+ * greatest that one of them may be. `dot` has its products with the first plane, by whole blocks, with
+ * what that leaves: this is taken off again.
+ */
+INLINE float set_intervals(const struct codes *codes, const struct query *q, struct space *s,
+                           int64_t p, float base, const int32_t *dot, int64_t from, int64_t to,
+                           int64_t vecs)
+{
+    struct interval x = interval_of(s->room, p, vecs);
+    const ivec *size = (const ivec *)s->spare;
+    const vec *left = s->spare + vecs;
+    int32_t tail = q->coef[0][(p + 1) * units_of(codes, 0) * 2 * PAIRS - 1];
+    float one = q->step[0][p], two = q->step[1][p], shift = base + q->shift[1][p];
+    float reach = q->reach[p], margin = q->margin[p];
+    vec none = {0}, most = PADDING - none;
+    dot += p * s->stride;
+    for (int64_t i = 0; i < vecs; i++) {
+        ivec first = *(const ivec *)(dot + i * BLOCK) - size[i] * tail;
+        ivec second = *(const ivec *)(s->more + (p * vecs + i) * BLOCK);
+        vec sim = floats(first) * one + floats(second) * two + shift;
+        vec slack = left[i] * reach + margin;
+        if (i == 0 || i == vecs - 1) { /* others may have rows there */
+            ivec inside = lanes_of(from / BLOCK + i, from, to);
+            sim = where(inside, sim, PADDING - none);
+            slack = where(inside, slack, none);
+        }
+        most = larger(most, sim + slack);
+        x.sim[i] = sim;
+        x.slack[i] = slack;
+    }
+    return most_of(most);
+}
+
+/* The bound of MaxSim by both planes; sets all intervals. */
+INLINE float second_bound(const struct codes *codes, const struct query *q, struct space *s,
+                          const float *base, const int32_t *dot, int64_t from, int64_t to,
                           int64_t vecs)
 {
+    int64_t start = from / BLOCK;
     float total = 0;
+    dots_of(codes, 1, start, start + vecs, s->wide[1], q->passages, s->more, vecs * BLOCK);
+    set_sizes(codes, s, start, vecs);
     for (int64_t p = 0; p < q->passages; p++) {
-        struct interval x = interval_of(s->room, p, vecs);
-        if (q->weight[p] < 0) {
-            total += q->weight[p] * (base[p * (SONGS + 1)] - q->margin[p]);
-            continue;
-        }
-        vec most = x.sim[0] + x.slack[0];
-        for (int64_t i = 1; i < vecs; i++)
-            most = larger(most, x.sim[i] + x.slack[i]);
-        total += q->weight[p] * most_of(most);
+        float own = base[p * (SONGS + 1)];
+        float most = set_intervals(codes, q, s, p, own, dot, from, to, vecs);
+        total += q->weight[p] * (q->weight[p] < 0 ? own - q->margin[p] : most);
     }
     return total;
 }
@@ -143,8 +160,7 @@ INLINE void tighten(const struct codes *codes, const struct query *q, struct spa
                     float per_tau, float bar, float *upper, float *middle)
 {
     int64_t vecs = (to - 1) / BLOCK - from / BLOCK + 1;
-    set_intervals(codes, q, s, base, dot, from, to, vecs);
-    *middle = *upper = second_bound(q, s, base, vecs);
+    *middle = *upper = second_bound(codes, q, s, base, dot, from, to, vecs);
     if (*upper >= bar)
         *upper = average_bound(q, s, base, vecs, per_tau, middle);
 }

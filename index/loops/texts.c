@@ -1,7 +1,7 @@
 /* The bounds of songs.c with the roles exchanged: clips ask, and rows are the passages of texts, each
  * with a weight of at least 0. Called by index/text_kernels.py.
  */
-#include "codes.h"
+#include "bounds.h"
 
 #define TOGETHER 128 /* rows whose products are made together, so that they stay in the cache */
 #define TEXTS 64     /* most texts of these */

@@ -1,4 +1,4 @@
 #include "avx2.h"
-#if WITH_AVX2
+#if WITH_X86
 #include "texts.c"
 #endif

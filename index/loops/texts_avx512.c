@@ -1,0 +1,4 @@
+#include "avx512.h"
+#if WITH_X86
+#include "texts.c"
+#endif

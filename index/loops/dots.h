@@ -3,12 +3,6 @@
 #define LONGPLAY_DOTS_H
 #include "codes.h"
 
-#define LINE 64 /* bytes that a cache takes in at once */
-/* How far ahead bytes are asked for: the processor by itself reads half as fast. Behind the last block
- * this asks for nothing, which does no harm.
- */
-#define AHEAD 4096
-
 /* Numbers of a passage, each pair of them once for every row of a block. */
 INLINE int64_t repeated(const struct codes *codes, int plane)
 {

@@ -3,16 +3,37 @@
 #define LONGPLAY_PRODUCTS_H
 #include "vectors.h"
 
-/* The eight numbers of a row from d on. */
-INLINE vec eight(const void *row, int64_t d, int is_half)
+/* As many floats as fit into a register. */
+#ifdef __AVX512F__
+#define LONG 16
+#else
+#define LONG LANES
+#endif
+typedef float lvec __attribute__((vector_size(4 * LONG), aligned(4), may_alias));
+
+/* The numbers of a row from d on. */
+INLINE lvec numbers(const void *row, int64_t d, int is_half)
 {
     if (!is_half)
-        return *(const vec *)((const float *)row + d);
-#ifdef __AVX2__
-    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const int16_t *)row + d)));
+        return *(const lvec *)((const float *)row + d);
+#if defined(__AVX512F__)
+    return (lvec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const int16_t *)row + d)));
+#elif defined(__AVX2__)
+    return (lvec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const int16_t *)row + d)));
 #else
     ivec bits = __builtin_convertvector(*(const hvec *)((const int16_t *)row + d), ivec);
-    return (vec)((bits << 13) & (int32_t)0x8fffe000) * 0x1p112f;
+    return (lvec)((bits << 13) & (int32_t)0x8fffe000) * 0x1p112f;
+#endif
+}
+
+/* Eight numbers with the same sum. */
+INLINE vec folded(lvec x)
+{
+#ifdef __AVX512F__
+    return __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7)
+        + __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    return x;
 #endif
 }
 
@@ -47,16 +68,19 @@ INLINE vec four_sums(const vec *x)
 INLINE void dots_4x2(const void *one, const void *two, int is_half, const float *query,
                      int64_t dim, float *sim, int64_t stride)
 {
-    vec sum[8] = {{0}};
+    lvec long_sum[8] = {{0}};
+    vec sum[8];
     int64_t d = 0;
-    for (; d + LANES <= dim; d += LANES) {
-        vec x = eight(one, d, is_half), y = eight(two, d, is_half);
+    for (; d + LONG <= dim; d += LONG) {
+        lvec x = numbers(one, d, is_half), y = numbers(two, d, is_half);
         for (int p = 0; p < 4; p++) {
-            vec q = *(const vec *)(query + p * dim + d);
-            sum[p] += x * q;
-            sum[4 + p] += y * q;
+            lvec q = *(const lvec *)(query + p * dim + d);
+            long_sum[p] += x * q;
+            long_sum[4 + p] += y * q;
         }
     }
+    for (int i = 0; i < 8; i++)
+        sum[i] = folded(long_sum[i]);
     vec x = four_sums(sum), y = four_sums(sum + 4);
     vec both = __builtin_shufflevector(x, y, 0, 8, 1, 9, 2, 10, 3, 11)
         + __builtin_shufflevector(x, y, 4, 12, 5, 13, 6, 14, 7, 15); /* by passages */
@@ -73,17 +97,20 @@ INLINE void dots_4x2(const void *one, const void *two, int is_half, const float 
 INLINE void dots_1x2(const void *one, const void *two, int is_half, const float *query,
                      int64_t dim, float *sim)
 {
-    vec sum[4] = {{0}};
+    lvec sum[2][16 / LONG] = {{{0}}};
     int64_t d = 0;
-    for (; d + 2 * LANES <= dim; d += 2 * LANES) {
-        vec q = *(const vec *)(query + d), r = *(const vec *)(query + d + LANES);
-        sum[0] += eight(one, d, is_half) * q;
-        sum[1] += eight(two, d, is_half) * q;
-        sum[2] += eight(one, d + LANES, is_half) * r;
-        sum[3] += eight(two, d + LANES, is_half) * r;
+    for (; d + 16 <= dim; d += 16)
+        for (int i = 0; i < 16 / LONG; i++) {
+            lvec q = *(const lvec *)(query + d + i * LONG);
+            sum[0][i] += numbers(one, d + i * LONG, is_half) * q;
+            sum[1][i] += numbers(two, d + i * LONG, is_half) * q;
+        }
+    for (int r = 0; r < 2; r++) {
+        vec all = folded(sum[r][0]);
+        for (int i = 1; i < 16 / LONG; i++)
+            all += folded(sum[r][i]);
+        sim[r] = sum_of(all);
     }
-    sim[0] = sum_of(sum[0] + sum[2]);
-    sim[1] = sum_of(sum[1] + sum[3]);
     for (; d < dim; d++) {
         sim[0] += number(one, d, is_half) * query[d];
         sim[1] += number(two, d, is_half) * query[d];
@@ -94,8 +121,8 @@ INLINE void dots_1x2(const void *one, const void *two, int is_half, const float 
 INLINE void widen_row(const void *row, int64_t dim, float *to)
 {
     int64_t d = 0;
-    for (; d + LANES <= dim; d += LANES)
-        *(vec *)(to + d) = eight(row, d, 1);
+    for (; d + LONG <= dim; d += LONG)
+        *(lvec *)(to + d) = numbers(row, d, 1);
     for (; d < dim; d++)
         to[d] = number(row, d, 1);
 }

@@ -33,12 +33,12 @@ INLINE void ask_for(const void *rows, int64_t row_bytes, const int64_t *offsets,
 #endif
 }
 
-/* Ask for the rows that come after the next two: they lie in memory, and are read but once. Behind the
- * last row this asks for nothing, which does no harm.
+/* Ask for rows as many as the next two, AHEAD bytes on: they lie in memory, and are read but once. Behind
+ * the last row this asks for nothing, which does no harm.
  */
 INLINE void fetch_rows(const char *row, int64_t row_bytes)
 {
-    for (int64_t at = 4 * row_bytes; at < 6 * row_bytes; at += 64)
+    for (int64_t at = AHEAD; at < AHEAD + 2 * row_bytes; at += LINE)
         __builtin_prefetch(row + at);
 }
 

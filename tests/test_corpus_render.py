@@ -189,6 +189,25 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert not list((tmp_path / "audio").glob(".*.tmp"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells")
+def test_leftovers_of_a_process_that_nobody_waited_for_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    running = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
+    limit = time.monotonic() + 60
+    while is_running(ended.pid) and time.monotonic() < limit:
+        time.sleep(0.01)
+    for process in (ended, running):
+        (tmp_path / "audio" / f".tone-1.mp3.{process.pid}.tmp").write_bytes(b"half")
+    make_corpus(ToneSource(songs=1), Recipe(tmp_path))
+    left = [path.name for path in (tmp_path / "audio").glob(".*.tmp")]
+    assert left == [f".tone-1.mp3.{running.pid}.tmp"]
+    running.communicate()
+    ended.wait()
+
+
 def children_of(process: int) -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):

@@ -1,5 +1,5 @@
-/* Whether the loops can be built for processors beside the plainest: by GCC. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/* Whether the loops can be built for processors beside the plainest: by GCC that knows AVX-512 VNNI. */
+#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 8 && !defined(__clang__)
 #define WITH_X86 1
 #else
 #define WITH_X86 0

@@ -218,7 +218,11 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # no Linux
+        return True
+    return fields[0] != "Z"  # ended, and only its parent has not asked yet
 
 
 def _work(source: Source, recipe: Recipe, entry: Entry, digest: str) -> Result:

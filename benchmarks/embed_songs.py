@@ -202,7 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that decode (2)")
     told = "measure torch.compile as well, whose first call is not counted"
     parser.add_argument("--compile", action="store_true", help=told)
-    told = "Python of an environment with laion-clap, whose own call is measured as well"
+    told = (
+        "Python of an environment with laion-clap, whose own call is measured as well "
+        "(pip install laion-clap pillow 'numpy<2' 'transformers<5')"
+    )
     parser.add_argument("--laion", type=Path, metavar="PYTHON", help=told)
     parser.add_argument("--small", action="store_true", help="a small CLAP, to try this out")
     args = parser.parse_args(arguments)

@@ -60,10 +60,14 @@ class SongBounds:
         # Rounding of sums over passages and clips, and of the exponentials in between.
         terms = len(query.emb) + clips.longest + 64 + 1 / tau
         self._slack = 4 * terms * EPS * max(query.size, 1.0)
+        self._guessed: np.ndarray | None = None  # of the only passage
 
     def guesses(self) -> np.ndarray:
         """The query's similarity to the mean of each song's clips."""
-        return guesses(self._query.weight @ self._query.emb, self._clips, self._codes)
+        if len(self._query.emb) > 1:
+            return guesses(self._query.weight @ self._query.emb, self._clips, self._codes)
+        self._guessed = guesses(self._query.emb[0], self._clips, self._codes)
+        return self._guessed * np.sign(self._query.weight[0])
 
     def __call__(self, bar: float) -> tuple[np.ndarray, np.ndarray]:
         """Bounds and estimates of all songs."""
@@ -75,7 +79,8 @@ class SongBounds:
                 continue
             coded = code_query(self._query.emb, self._query.weight, codes)
             below = bar - self._slack
-            bound(codes, span.offsets, coded, self._tau, below, upper[some], middle[some])
+            guessed = None if self._guessed is None else self._guessed[some]
+            bound(codes, span.offsets, coded, self._tau, below, upper[some], middle[some], guessed)
             unknown = span.first + beyond_owners(span, codes)
             upper[unknown] = middle[unknown] = np.inf
         upper += np.float32(self._slack)

@@ -28,7 +28,7 @@ _FEW_ROWS = 1 << 16
 _BLOCK_ROWS = 1 << 12
 
 #: How the loops are built, each kind asking more of the processor than the one before.
-KINDS = ("plain", "avx2", "avx512")
+KINDS = ("plain", "avx2", "avx512", "amx")
 
 _Int, _Float = ctypes.c_int64, ctypes.c_float
 
@@ -164,6 +164,7 @@ def bound(
     bar: float,
     upper: np.ndarray,
     middle: np.ndarray,
+    guessed: np.ndarray | None = None,
 ) -> None:
     """Bounds of one query's score with each owner, and estimates of it.
 
@@ -179,6 +180,8 @@ def bound(
         bar: what bounds are below need not be known closer.
         upper: float32 ``[owners]``, the bounds are written to it.
         middle: likewise the estimates, which are good where the bound reaches the bar.
+        guessed: float32 ``[owners]``, what :func:`guess` gave for a query's only passage: centres
+            need not be read again.
     """
     loops, longest = compiled(), int(np.diff(offsets).max(initial=1))
     in_c, codes_c = query.in_c(), codes_in_c(codes)
@@ -190,8 +193,8 @@ def bound(
             return
         check_memory(loops.bound(
             ctypes.byref(codes_c), address(offsets, np.int64), _Int(first), _Int(last),
-            ctypes.byref(in_c), _Float(tau), _Float(bar), _Int(longest), address(upper),
-            address(middle),
+            ctypes.byref(in_c), _Float(tau), _Float(bar), _Int(longest),
+            None if guessed is None else address(guessed), address(upper), address(middle),
         ))  # fmt: skip
 
     share(len(upper), int(offsets[-1]) * len(query), work)

@@ -9,7 +9,7 @@ import pytest
 from index import kernels, search, text_kernels
 from index.kernels import Loops, load_loops
 
-KINDS = ("avx512", "avx2", "plain", "numpy")
+KINDS = ("amx", "avx512", "avx2", "plain", "numpy")
 
 
 def use_loops(kind: str, patch: pytest.MonkeyPatch) -> None:

@@ -49,15 +49,18 @@ INLINE void bases(const struct codes *codes, const struct query *q, int64_t firs
     for (int64_t i = first; i < last; i += 2) {
         const int16_t *one = codes->centre + i * codes->dim;
         const int16_t *two = i + 1 < last ? one + codes->dim : one; /* again; nobody reads it */
+        for (int64_t at = 0; at < 4 * codes->dim; at += LINE)
+            __builtin_prefetch((const char *)one + AHEAD + at);
         dots_of_two(one, two, 1, q->emb, q->passages, codes->dim, base + i - first, stride);
     }
 }
 
 /* What a call needs for one chunk of rows, and for the intervals of one song or text. */
 struct space {
-    int16_t *wide[2], *numbers;
+    struct factors factors;
     int32_t *dot, *more;
     float *base; /* of one passage after another, each with room for one owner more */
+    float *part; /* of a passage in the bound of one song */
     vec *room, *spare;
     int64_t stride; /* of dot: eight products are read from any row on */
 };
@@ -70,21 +73,23 @@ INLINE int make_space(const struct codes *codes, const struct query *q, int64_t 
                       struct space *s)
 {
     s->stride = (blocks_of(rows) + 1) * BLOCK;
-    s->numbers = repeat_query(codes, q, s->wide);
+    int found = make_factors(codes, q, &s->factors);
     s->dot = calloc(q->passages * s->stride, sizeof *s->dot);
     s->more = malloc(q->passages * blocks_of(longest) * BLOCK * sizeof *s->more);
     s->base = malloc(q->passages * (owners + 1) * sizeof *s->base);
-    s->room = malloc((2 * count + 2) * vecs * sizeof *s->room);
+    s->part = malloc(q->passages * sizeof *s->part);
+    s->room = malloc((2 * count + 4) * vecs * sizeof *s->room);
     s->spare = s->room + 2 * count * vecs;
-    return s->numbers && s->dot && s->more && s->base && s->room;
+    return found && s->dot && s->more && s->base && s->part && s->room;
 }
 
 INLINE void free_space(struct space *s)
 {
-    free(s->numbers);
+    free_factors(&s->factors);
     free(s->dot);
     free(s->more);
     free(s->base);
+    free(s->part);
     free(s->room);
 }
 #endif

@@ -4,3 +4,9 @@
 #else
 #define WITH_X86 0
 #endif
+/* And for AMX, which a process has to ask Linux for. */
+#if WITH_X86 && __GNUC__ >= 11 && defined(__linux__)
+#define WITH_AMX 1
+#else
+#define WITH_AMX 0
+#endif

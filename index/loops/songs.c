@@ -73,72 +73,95 @@ INLINE void set_sizes(const struct codes *codes, struct space *s, int64_t start,
     }
 }
 
-/* The intervals of all similarities of the song with the rows from..to and passage p, by both planes; the
- * greatest that one of them may be. `dot` has its products with the first plane, by whole blocks, with
- * what that leaves: this is taken off again.
+/* What both planes say of the eight rows of vector i and of passage p, but for what is the same in all rows.
+ * The products with the first, `dot`, are by whole blocks and have what it leaves: this is taken off again.
  */
-INLINE float set_intervals(const struct codes *codes, const struct query *q, struct space *s,
-                           int64_t p, float base, const int32_t *dot, int64_t from, int64_t to,
-                           int64_t vecs)
+INLINE vec said(const struct query *q, const struct space *s, int64_t p, int32_t tail,
+                const int32_t *dot, int64_t i, int64_t vecs)
 {
-    struct interval x = interval_of(s->room, p, vecs);
     const ivec *size = (const ivec *)s->spare;
-    const vec *left = s->spare + vecs;
-    int32_t tail = q->coef[0][(p + 1) * units_of(codes, 0) * 2 * PAIRS - 1];
-    float one = q->step[0][p], two = q->step[1][p], shift = base + q->shift[1][p];
-    float reach = q->reach[p], margin = q->margin[p];
-    vec none = {0}, most = PADDING - none;
-    dot += p * s->stride;
-    for (int64_t i = 0; i < vecs; i++) {
-        ivec first = *(const ivec *)(dot + i * BLOCK) - size[i] * tail;
-        ivec second = *(const ivec *)(s->more + (p * vecs + i) * BLOCK);
-        vec sim = floats(first) * one + floats(second) * two + shift;
-        vec slack = left[i] * reach + margin;
-        if (i == 0 || i == vecs - 1) { /* others may have rows there */
-            ivec inside = lanes_of(from / BLOCK + i, from, to);
-            sim = where(inside, sim, PADDING - none);
-            slack = where(inside, slack, none);
-        }
-        most = larger(most, sim + slack);
-        x.sim[i] = sim;
-        x.slack[i] = slack;
-    }
-    return most_of(most);
+    ivec first = *(const ivec *)(dot + p * s->stride + i * BLOCK) - size[i] * tail;
+    ivec second = *(const ivec *)(s->more + (p * vecs + i) * BLOCK);
+    return floats(first) * q->step[0][p] + floats(second) * q->step[1][p];
 }
 
-/* The bound of MaxSim by both planes; sets all intervals. */
+/* The coefficient of what the first plane leaves. */
+INLINE int32_t tail_of(const struct codes *codes, const struct query *q, int64_t p)
+{
+    return q->coef[0][(p + 1) * units_of(codes, 0) * 2 * PAIRS - 1];
+}
+
+/* -1 in the lanes of vector i of a song that hold its rows from..to: its ends may hold others, too. */
+INLINE ivec own_lanes(int64_t from, int64_t to, int64_t i)
+{
+    return lanes_of(from / BLOCK + i, from, to);
+}
+
+/* The bound of MaxSim by both planes; s->part has what each passage adds to it. */
 INLINE float second_bound(const struct codes *codes, const struct query *q, struct space *s,
                           const float *base, const int32_t *dot, int64_t from, int64_t to,
                           int64_t vecs)
 {
-    int64_t start = from / BLOCK;
+    const vec *left = s->spare + vecs, none = {0};
     float total = 0;
-    dots_of(codes, 1, start, start + vecs, s->wide[1], q->passages, s->more, vecs * BLOCK);
-    set_sizes(codes, s, start, vecs);
+    dots_of(codes, 1, from / BLOCK, from / BLOCK + vecs, &s->factors, q->passages, s->more,
+            vecs * BLOCK);
+    set_sizes(codes, s, from / BLOCK, vecs);
+    ivec begin = own_lanes(from, to, 0), end = own_lanes(from, to, vecs - 1);
     for (int64_t p = 0; p < q->passages; p++) {
-        float own = base[p * (SONGS + 1)];
-        float most = set_intervals(codes, q, s, p, own, dot, from, to, vecs);
-        total += q->weight[p] * (q->weight[p] < 0 ? own - q->margin[p] : most);
+        float own = base[p * (SONGS + 1)], reach = q->reach[p];
+        if (q->weight[p] < 0) {
+            total += s->part[p] = q->weight[p] * (own - q->margin[p]);
+            continue;
+        }
+        int32_t tail = tail_of(codes, q, p);
+        vec last = said(q, s, p, tail, dot, vecs - 1, vecs) + left[vecs - 1] * reach;
+        vec most = said(q, s, p, tail, dot, 0, vecs) + left[0] * reach;
+        most = larger(where(begin, most, PADDING - none), where(end, last, PADDING - none));
+        for (int64_t i = 1; i < vecs - 1; i++)
+            most = larger(most, said(q, s, p, tail, dot, i, vecs) + left[i] * reach);
+        total += s->part[p] = q->weight[p]
+            * (most_of(most) + (own + q->shift[1][p] + q->margin[p]));
     }
     return total;
 }
 
-/* The bound of the softmax averages, and an estimate of the score. */
-INLINE float average_bound(const struct query *q, const struct space *s, const float *base,
-                           int64_t vecs, float per_tau, float *middle)
+/* The intervals of all similarities of the song with the rows from..to and passage p, after second_bound(). */
+INLINE struct interval set_interval(const struct codes *codes, const struct query *q,
+                                    const struct space *s, int64_t p, float base,
+                                    const int32_t *dot, int64_t from, int64_t to, int64_t vecs)
 {
-    float total = 0;
+    struct interval x = interval_of(s->room, 0, vecs);
+    const vec *left = s->spare + vecs, none = {0};
+    int32_t tail = tail_of(codes, q, p);
+    for (int64_t i = 0; i < vecs; i++) {
+        ivec inside = own_lanes(from, to, i);
+        vec sim = said(q, s, p, tail, dot, i, vecs) + (base + q->shift[1][p]);
+        x.sim[i] = where(inside, sim, PADDING - none);
+        x.slack[i] = where(inside, left[i] * q->reach[p] + q->margin[p], none);
+    }
+    return x;
+}
+
+/* The bound of the softmax averages and an estimate of the score, of a song whose bound is `upper`: passage
+ * by passage, as long as it reaches the bar.
+ */
+INLINE float average_bound(const struct codes *codes, const struct query *q, struct space *s,
+                           const float *base, const int32_t *dot, int64_t from, int64_t to,
+                           int64_t vecs, float per_tau, float bar, float upper, float *middle)
+{
+    vec *less = s->spare + 2 * vecs, *more = s->spare + 3 * vecs;
     *middle = 0;
-    for (int64_t p = 0; p < q->passages; p++) {
-        struct interval x = interval_of(s->room, p, vecs);
+    for (int64_t p = 0; p < q->passages && upper >= bar; p++) {
+        float own = base[p * (SONGS + 1)];
+        struct interval x = set_interval(codes, q, s, p, own, dot, from, to, vecs);
         float value = pool(x.sim, vecs, per_tau);
         *middle += q->weight[p] * value;
-        total += q->weight[p]
-            * (q->weight[p] < 0
-                   ? base[p * (SONGS + 1)] - q->margin[p]
-                   : highest(x.sim, x.slack, s->spare, s->spare + vecs, vecs, per_tau, value));
+        if (q->weight[p] >= 0)
+            upper += q->weight[p] * highest(x.sim, x.slack, less, more, vecs, per_tau, value)
+                - s->part[p];
     }
-    return total;
+    return upper;
 }
 
 /* Similarities of one vector to the centres of the owners first..last. */
@@ -148,6 +171,8 @@ int LOOP(guess)(const struct codes *codes, int64_t first, int64_t last, const fl
     for (int64_t i = first; i < last; i += 2) {
         const int16_t *one = codes->centre + i * codes->dim;
         float both[2];
+        for (int64_t at = 0; at < 4 * codes->dim; at += LINE)
+            __builtin_prefetch((const char *)one + AHEAD + at);
         dots_1x2(one, i + 1 < last ? one + codes->dim : one, 1, query, codes->dim, both);
         memcpy(out + i, both, (i + 1 < last ? 2 : 1) * sizeof *out);
     }
@@ -162,35 +187,39 @@ INLINE void tighten(const struct codes *codes, const struct query *q, struct spa
     int64_t vecs = (to - 1) / BLOCK - from / BLOCK + 1;
     *middle = *upper = second_bound(codes, q, s, base, dot, from, to, vecs);
     if (*upper >= bar)
-        *upper = average_bound(q, s, base, vecs, per_tau, middle);
+        *upper = average_bound(
+            codes, q, s, base, dot, from, to, vecs, per_tau, bar, *upper, middle);
 }
 
 /* Bounds of the songs first..last with one query, as close as needed to be below the bar, and
- * estimates of the scores of those that are not.
+ * estimates of the scores of those that are not. `guessed`, of a query with one passage, has its products
+ * with the centres of all songs; NULL where they are not known.
  */
 int LOOP(bound)(const struct codes *codes, const int64_t *offsets, int64_t first, int64_t last,
-                const struct query *q, float tau, float bar, int64_t longest, float *upper,
-                float *middle)
+                const struct query *q, float tau, float bar, int64_t longest,
+                const float *guessed, float *upper, float *middle)
 {
     struct space s;
     int64_t vecs = blocks_of(longest), most = longest > TOGETHER ? longest : TOGETHER;
-    int found = make_space(codes, q, most, longest, SONGS, q->passages, vecs, &s);
+    int found = make_space(codes, q, most, longest, SONGS, 1, vecs, &s);
     for (int64_t j = first, end; found && j < last; j = end) {
         int64_t start = offsets[j] / BLOCK;
+        const float *base = guessed ? guessed + j : s.base;
         end = owners_within(offsets, j, last < j + SONGS ? last : j + SONGS, most);
-        dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, s.wide[0], q->passages, s.dot,
+        dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, &s.factors, q->passages, s.dot,
                 s.stride);
-        bases(codes, q, j, end, s.base, SONGS + 1);
+        if (!guessed)
+            bases(codes, q, j, end, s.base, SONGS + 1);
         for (int64_t i = j; i < end; i++) {
             int64_t from = offsets[i], to = offsets[i + 1];
             middle[i] = upper[i] = first_bound(
-                q, &s, s.base + i - j, s.dot + from - start * BLOCK, to - from);
+                q, &s, base + i - j, s.dot + from - start * BLOCK, to - from);
             if (upper[i] >= bar)
                 fetch_second(codes, from, to);
         }
         for (int64_t i = j; i < end; i++)
             if (upper[i] >= bar)
-                tighten(codes, q, &s, s.base + i - j,
+                tighten(codes, q, &s, base + i - j,
                         s.dot + (offsets[i] / BLOCK - start) * BLOCK, offsets[i], offsets[i + 1],
                         1 / tau, bar, upper + i, middle + i);
     }

@@ -30,7 +30,7 @@ INLINE void set_intervals(const struct codes *codes, const struct query *q, stru
 {
     int64_t start = from / BLOCK, blocks = (to - 1) / BLOCK - start + 1;
     int64_t units = units_of(codes, 0);
-    dots_of(codes, 1, start, start + blocks, s->wide[1], q->passages, s->more, blocks * BLOCK);
+    dots_of(codes, 1, start, start + blocks, &s->factors, q->passages, s->more, blocks * BLOCK);
     for (int64_t r = from; r < to; r++) {
         struct interval x = interval_of(s->room, r - from, vecs);
         int64_t block = r / BLOCK, at = r - start * BLOCK;
@@ -90,7 +90,7 @@ int LOOP(bound_texts)(const struct codes *codes, const int64_t *offsets, const f
     for (int64_t j = first, end; found && j < last; j = end) {
         int64_t start = offsets[j] / BLOCK;
         end = owners_within(offsets, j, last < j + TEXTS ? last : j + TEXTS, most);
-        dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, s.wide[0], q->passages, s.dot,
+        dots_of(codes, 0, start, (offsets[end] + BLOCK - 1) / BLOCK, &s.factors, q->passages, s.dot,
                 s.stride);
         bases(codes, q, j, end, s.base, TEXTS + 1);
         for (int64_t i = j; i < end; i++) {

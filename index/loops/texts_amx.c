@@ -1,0 +1,4 @@
+#include "amx.h"
+#if WITH_AMX
+#include "texts.c"
+#endif

@@ -2,7 +2,7 @@
  * that was loaded serves two blocks.
  */
 #define TILE 2
-#define MOST 8 /* passages; as many sums of each block, so that no product waits for the one before */
+#define MOST 8 /* passages; about as many sums of each block, so that no product waits for the one before */
 
 /* The half bytes of two units, in pairs. */
 INLINE void split_pairs(const uint8_t *units, __m512i *pair)
@@ -30,6 +30,7 @@ INLINE void tile(const uint8_t *block, int64_t units, int blocks, const int16_t 
                  int32_t *dot, int64_t stride)
 {
     int64_t u = 0, each = units * PAIRS * 2 * BLOCK, size = units * BLOCK * UNIT;
+    int parts = MOST / some < PAIRS ? MOST / some : PAIRS; /* sums of one passage in a block */
     __m512i sum[TILE][MOST], pair[TILE][PAIRS];
     for (int b = 0; b < blocks; b++)
         for (int i = 0; i < MOST; i++)
@@ -40,7 +41,7 @@ INLINE void tile(const uint8_t *block, int64_t units, int blocks, const int16_t 
         for (int i = 0; i < PAIRS; i++)
             for (int p = 0; p < some; p++) {
                 __m512i q = _mm512_loadu_si512(wide + p * each + place_of(units, u, i));
-                int k = (i * some + p) % MOST;
+                int k = i % parts * some + p;
                 for (int b = 0; b < blocks; b++)
                     sum[b][k] = _mm512_dpwssd_epi32(sum[b][k], pair[b][i], q);
             }
@@ -48,7 +49,7 @@ INLINE void tile(const uint8_t *block, int64_t units, int blocks, const int16_t 
     for (int b = 0; b < blocks; b++)
         for (int p = 0; p < some; p++) {
             __m512i all = sum[b][p];
-            for (int k = p + some; k < MOST && k < PAIRS * some; k += some)
+            for (int k = p + some; k < parts * some; k += some)
                 all = _mm512_add_epi32(all, sum[b][k]);
             __m256i both = _mm256_add_epi32(_mm512_castsi512_si256(all),
                                             _mm512_extracti64x4_epi64(all, 1));

@@ -10,6 +10,8 @@ from index import kernels, search, text_kernels
 from index.kernels import Loops, load_loops
 
 KINDS = ("amx", "avx512", "avx2", "plain", "numpy")
+#: Those that this machine has: a test that draws its kind may not draw one that would skip it all.
+USABLE = tuple(kind for kind in KINDS if kind == "numpy" or load_loops(kind))
 
 
 def use_loops(kind: str, patch: pytest.MonkeyPatch) -> None:

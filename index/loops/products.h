@@ -127,34 +127,6 @@ INLINE void widen_row(const void *row, int64_t dim, float *to)
         to[d] = number(row, d, 1);
 }
 
-#define EIGHT 8 /* passages whose products stand in one vector */
-#define ROWS 8  /* rows that are read together then: as many sums as registers allow */
-
-/* Eight passages side by side: to[d] holds number d of each; those beyond `passages` are 0. */
-INLINE void side_by_side(const float *query, int64_t passages, int64_t dim, vec *to)
-{
-    for (int64_t d = 0; d < dim; d++)
-        for (int p = 0; p < EIGHT; p++)
-            to[d][p] = p < passages ? query[p * dim + d] : 0;
-}
-
-/* sim[r] = the products of row r with eight passages side by side, of `count` rows, a constant. On the
- * way it asks for `step` bytes from `ahead` on for each number: what is needed next.
- */
-INLINE void dots_of_eight(const float *rows, int count, int64_t dim, const vec *beside, vec *sim,
-                          const char *ahead, int64_t step)
-{
-    vec sum[ROWS] = {{0}};
-    for (int64_t d = 0; d < dim; d++) {
-        vec q = beside[d];
-        __builtin_prefetch(ahead + d * step);
-        for (int r = 0; r < count; r++)
-            sum[r] += rows[r * dim + d] * q;
-    }
-    for (int r = 0; r < count; r++)
-        sim[r] = sum[r];
-}
-
 /* Similarities of all passages with two rows, from column c on. */
 INLINE void dots_of_two(const void *one, const void *two, int is_half, const float *query,
                         int64_t passages, int64_t dim, float *sim, int64_t stride)

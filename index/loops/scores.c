@@ -2,7 +2,7 @@
  * index/text_kernels.py through ctypes. Each call works on its own songs, so several threads may call
  * at once; all return 0, or 1 where there was no memory. Rows are float32, or float16 where is_half.
  */
-#include "products.h"
+#include "beside.h"
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
 #define CAN_ADVISE 1
@@ -66,78 +66,57 @@ INLINE float score_few(const float *query, const float *weight, int64_t passages
     return total;
 }
 
-/* A query for songs: its passages in eights side by side, and up to four that are left. */
+/* A query for songs: its passages in eights, and up to four that are left. */
 struct asked {
-    const float *weight, *few;
-    int64_t passages, dim, eights, left, read;
-    vec *beside;
-    float *padded;
+    const float *query, *weight;
+    int64_t passages, dim, eights, left;
+    float *beside, *padded;
 };
 
-/* Five passages that are left or more are one eight more; three are read as four, one of them nothing. */
+/* Whether the passages that are left stand side by side as well. */
+INLINE int in_fours(const struct asked *a) { return FOURS && a->left > 2; }
+
+/* Five passages that are left or more are one eight more. */
 INLINE int make_asked(const float *query, const float *weight, int64_t passages, int64_t dim,
                       struct asked *a)
 {
-    int64_t eights = (passages + EIGHT / 2 - 1) / EIGHT, done = eights * EIGHT;
-    int64_t left = passages > done ? passages - done : 0;
-    *a = (struct asked){weight, query + done * dim, passages, dim, eights, left, left};
-    a->beside = malloc(eights * dim * sizeof *a->beside + 1);
+    int64_t eights = (passages + EIGHT / 2 - 1) / EIGHT, left = passages - eights * EIGHT;
+    int64_t each = beside_size(dim);
+    *a = (struct asked){query, weight, passages, dim, eights, left > 0 ? left : 0};
+    a->beside = aligned_alloc(LINE, ((eights + 1) * each * sizeof(float) + LINE - 1) / LINE * LINE);
     a->padded = calloc(4 * dim, sizeof *a->padded);
     if (!a->beside || !a->padded)
         return 0;
     for (int64_t e = 0; e < eights; e++)
-        side_by_side(query + e * EIGHT * dim, passages - e * EIGHT, dim, a->beside + e * dim);
-    if (left == 3) {
-        memcpy(a->padded, a->few, 3 * dim * sizeof *a->padded);
-        a->few = a->padded;
-        a->read = 4;
-    }
+        set_beside(query + e * EIGHT * dim, passages - e * EIGHT, dim, EIGHT, a->beside + e * each);
+    const float *few = query + eights * EIGHT * dim;
+    memcpy(a->padded, few, a->left * dim * sizeof *few);
+    if (in_fours(a))
+        set_beside(few, left, dim, EIGHT / 2, a->beside + eights * each);
     return 1;
 }
 
-/* Weighted softmax averages of eight passages at once; a clip's similarities are one vector. */
-INLINE float pool_eight(const vec *sim, int64_t n, float per_tau, const float *weight,
-                        int64_t passages)
+/* Score of a query with one song of n clips. */
+INLINE float score_song(const struct asked *a, const void *rows, int is_half, int64_t n,
+                        float per_tau, float *wide, float *sim)
 {
-    vec top = sim[0], sum = {0}, value = {0};
-    for (int64_t c = 1; c < n; c++)
-        top = larger(top, sim[c]);
-    for (int64_t c = 0; c < n; c++) {
-        vec below = sim[c] - top, power = below * per_tau;
-        exp_of(&power, &power);
-        sum += power;
-        value += power * below;
-    }
+    int64_t each = beside_size(a->dim);
+    const float *beside = a->beside, *weight = a->weight;
     float total = 0;
-    top += value / sum;
-    for (int p = 0; p < EIGHT && p < passages; p++)
-        total += weight[p] * top[p];
-    return total;
-}
-
-/* What the eights of a query give with n rows; sim has room for them. The rows of the song behind,
- * which lie at `next`, `step` bytes for each of 8 numbers, are asked for meanwhile: where another is
- * next, or none, this does no harm.
- */
-INLINE float score_eights(const struct asked *a, const float *rows, int64_t n, float per_tau,
-                          vec *sim, const char *next, int64_t step)
-{
-    float total = 0;
-    for (int64_t e = 0; e < a->eights; e++) {
-        const vec *beside = a->beside + e * a->dim;
-        int64_t c = 0;
-        for (; c + ROWS <= n; c += ROWS)
-            dots_of_eight(rows + c * a->dim, ROWS, a->dim, beside, sim + c,
-                          next + c * a->dim * step / ROWS, step);
-        if (c < n && n > ROWS) /* some again */
-            dots_of_eight(rows + (n - ROWS) * a->dim, ROWS, a->dim, beside, sim + n - ROWS,
-                          next + (n - ROWS) * a->dim * step / ROWS, step);
-        else
-            for (; c < n; c++)
-                dots_of_eight(rows + c * a->dim, 1, a->dim, beside, sim + c, next, 0);
-        total += pool_eight(sim, n, per_tau, a->weight + e * EIGHT, a->passages - e * EIGHT);
+    for (int64_t left = a->passages; left > a->left; left -= EIGHT) {
+        total += score_beside(
+            beside, weight, left, EIGHT, rows, is_half, n, a->dim, per_tau, wide, sim);
+        beside += each;
+        weight += EIGHT;
     }
-    return total;
+    if (in_fours(a))
+        return total + score_beside(beside, weight, a->left, EIGHT / 2, rows, is_half, n, a->dim,
+                                    per_tau, wide, sim);
+    if (!a->left)
+        return total;
+    int64_t read = a->left == 3 ? 4 : a->left; /* three as four, one of them nothing */
+    return total + score_few(a->padded, weight, read, a->left, rows, is_half, n, a->dim, per_tau,
+                             vecs_of(n) * LANES, sim);
 }
 
 /* Scores of some songs with one query. */
@@ -146,31 +125,16 @@ int LOOP(score)(const void *rows, int is_half, int64_t dim, const int64_t *offse
                 int64_t passages, float tau, int64_t longest, float *out)
 {
     struct asked a;
-    int64_t stride = vecs_of(longest) * LANES;
-    vec *sim = malloc((longest + 4 * vecs_of(longest)) * sizeof *sim);
-    float *wide = malloc(longest * dim * sizeof *wide);
+    int64_t few = 4 * vecs_of(longest) * LANES, most = sims_size(longest);
+    float *sim = malloc((few > most ? few : most) * sizeof *sim);
+    float *wide = malloc(wide_size(longest, dim) * sizeof *wide);
     int found = make_asked(query, weight, passages, dim, &a) && sim && wide;
     ask_for(rows, bytes_of(dim, is_half), offsets, owners, count);
     for (int64_t i = 0; found && i < count; i++) {
         int64_t from = offsets[owners[i]], n = offsets[owners[i] + 1] - from;
         const void *own = (const char *)rows + bytes_of(from * dim, is_half);
-        out[i] = 0;
-        if (a.eights) {
-            if (is_half)
-                widen_row(own, n * dim, wide);
-            else
-                memcpy(wide, own, n * dim * sizeof *wide);
-            out[i] = score_eights(&a, wide, n, 1 / tau, sim,
-                                  (const char *)own + bytes_of(n * dim, is_half),
-                                  bytes_of(ROWS, is_half));
-        }
-        if (a.left) {
-            const float *few = weight + a.eights * EIGHT;
-            out[i] += is_half ? score_few(a.few, few, a.read, a.left, own, 1, n, dim, 1 / tau,
-                                          stride, (float *)sim)
-                              : score_few(a.few, few, a.read, a.left, own, 0, n, dim, 1 / tau,
-                                          stride, (float *)sim);
-        }
+        out[i] = is_half ? score_song(&a, own, 1, n, 1 / tau, wide, sim)
+                         : score_song(&a, own, 0, n, 1 / tau, wide, sim);
     }
     free(a.beside);
     free(a.padded);

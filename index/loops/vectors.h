@@ -50,16 +50,18 @@ INLINE vec larger(vec a, vec b)
 }
 
 /* exp(x) for numbers of at most 0, those below LEAST as LEAST; relative error 3e-7 + 1.2e-7 |x|. */
-INLINE void exp_of(vec *to, const vec *from)
-{
-    vec x = larger(*from, LEAST - (vec){0});
-    vec y = x * 1.4426950408889634f;
-    ivec whole = __builtin_convertvector(y - 0.5f, ivec); /* towards 0: the nearest, as y <= 0 */
-    vec z = (y - __builtin_convertvector(whole, vec)) * 0.6931471805599453f;
-    vec high = 1.0f / 6 + z * (1.0f / 24 + z * (1.0f / 120 + z * (1.0f / 720)));
-    ivec power = (whole + 127) << 23;
-    *to = (1.0f + z * (1.0f + z * (0.5f + z * high))) * (vec)power;
-}
+#define DEFINE_EXP(name, vec, ivec, larger)                                                        \
+    INLINE void name(vec *to, const vec *from)                                                     \
+    {                                                                                              \
+        vec x = larger(*from, LEAST - (vec){0});                                                   \
+        vec y = x * 1.4426950408889634f;                                                           \
+        ivec whole = __builtin_convertvector(y - 0.5f, ivec); /* to 0: the nearest, as y <= 0 */    \
+        vec z = (y - __builtin_convertvector(whole, vec)) * 0.6931471805599453f;                   \
+        vec high = 1.0f / 6 + z * (1.0f / 24 + z * (1.0f / 120 + z * (1.0f / 720)));               \
+        ivec power = (whole + 127) << 23;                                                          \
+        *to = (1.0f + z * (1.0f + z * (0.5f + z * high))) * (vec)power;                            \
+    }
+DEFINE_EXP(exp_of, vec, ivec, larger)
 
 INLINE float sum_of(vec x)
 {

@@ -14,7 +14,7 @@ from index.keywords import fuse_ranks
 from index.moments import find_moments
 from index.query import Query, QueryEmbedding, Song, embed_query
 from index.records import Scalar, SongRecord
-from index.search import as_passages, search_each, search_texts
+from index.search import QUICK, as_passages, search_each, search_texts
 from index.snapshot import Snapshot
 from index.walk import Ranking
 from retrieval.embedder import Embedder
@@ -61,8 +61,11 @@ class Asking(ABC):
             params: values of the names with a colon in ``where``.
             exact: ``always``, or ``budget``: then at most ``budget`` songs are scored, best bound
                 first, and the answer says whether it is proven, and if not, by how much another
-                song might at most score higher.
-            budget: with ``exact="budget"``; 100, or ten times k where that is more.
+                song might at most score higher. ``never`` makes no bounds: in a large library only
+                the ``budget`` songs are scored whose clips are nearest in the mean, which takes
+                a fraction of the time and may miss a song that fits in a single moment.
+            budget: of ``exact="budget"``, 100, or ten times k where that is more; of
+                ``exact="never"``, 1000, or ten times k.
             mode: how the answer is found, which does not change it: ``exact`` scores every song,
                 ``certified`` bounds all and scores those that can win, ``auto`` takes the quicker.
             pooling: the model's ``attention``, or a baseline score.
@@ -196,6 +199,7 @@ class Asking(ABC):
             mode=mode,
             codes=lambda: state.clip_codes,
             budget=_budget(exact, budget, k),
+            proven=exact != "never",
             pooling=pooling,
         )
 
@@ -222,10 +226,11 @@ class Asking(ABC):
 
 
 def _budget(exact: str, budget: int | None, k: int) -> int | None:
-    if exact == "budget":
-        return max(100, 10 * k) if budget is None else budget
+    least = {"budget": 100, "never": QUICK}
+    if exact in least:
+        return max(least[exact], 10 * k) if budget is None else budget
     if exact != "always":
-        raise SearchError(f"exact: got {exact!r}, expected always or budget")
+        raise SearchError(f"exact: got {exact!r}, expected always, budget or never")
     if budget is not None:
-        raise SearchError(f"budget: got {budget}, which needs exact='budget'")
+        raise SearchError(f"budget: got {budget}, which needs exact='budget' or 'never'")
     return None

@@ -74,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
                         "proven answer is the same (auto: the quicker)")  # fmt: skip
     search.add_argument("--budget", type=int, help="score at most so many songs; the answer says "
                         "whether it is proven all the same")  # fmt: skip
+    search.add_argument("--quick", action="store_true", help="prove nothing: in a large library "
+                        "score only the songs (--budget, or 1000) whose clips are nearest in the "
+                        "mean")  # fmt: skip
     search.add_argument("--like", action="append", default=[], metavar="FILE[@FROM-TO]",
                         help="an audio file, or a moment of it (song.mp3@1:00-1:30), that songs "
                         "shall sound like as well; may be given several times")  # fmt: skip
@@ -173,7 +176,7 @@ def _search(args: argparse.Namespace) -> int:
         query = query + _like(file)
     for text in args.unlike:
         query = query - UNLIKE * Text(text)
-    exact = "always" if args.budget is None else "budget"
+    exact = "never" if args.quick else "always" if args.budget is None else "budget"
     hits = _open(args).search(
         query, args.k, args.where,
         exact=exact, budget=args.budget, mode=args.mode, hybrid=args.hybrid,

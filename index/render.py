@@ -38,7 +38,8 @@ def hits(answer: Hits, with_moments: bool = True) -> str:
                 words = _short(answer.passages[moment.passage])
                 lines.append(f"             {span:>11}  {100 * moment.weight:3.0f} %  {words}")
                 span = ""  # the same stretch as the line above
-    proof = "exact" if answer.exact else f"not exact, gap {answer.bound_gap:.4f}"
+    gap = f"gap {answer.bound_gap:.4f}" if answer.bound_gap < float("inf") else "no bounds made"
+    proof = "exact" if answer.exact else f"not exact, {gap}"
     lines.append(f"     {proof}; {answer.scored} songs scored")
     return "\n".join(lines)
 

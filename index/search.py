@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,8 +14,10 @@ from index.exact import check_finite, fast_scores, pair_score, rounding
 from index.kernels import compiled
 from index.table import Ragged
 from index.text_bounds import TextBounds, fast_text_scores
-from index.walk import Ranking, Walk, check_arguments, rank, rescore
+from index.walk import Ranking, Walk, check_arguments, largest, rank, rescore
 
+#: Songs that are scored where nothing is to be proven; docs/search.md has what they find.
+QUICK = 1000
 #: With so few clips in all, reading every one is as quick as reading codes first.
 _FEW_CLIPS = 1 << 18
 #: Likewise with so few similarities of passages and clips.
@@ -32,13 +35,15 @@ def search_songs(
     mode: str = "auto",
     codes: Callable[[], Sequence[Codes | None]] | None = None,
     budget: int | None = None,
+    proven: bool = True,
     pooling: str = "attention",
 ) -> Ranking:
     """The k songs that one query fits best; the arguments are those of :func:`search_each`."""
     query = as_passages(passage_emb, passage_weight)
     return search_each(
-        [query], clips, tau, k, rows=[rows], mode=mode, codes=codes, budget=budget, pooling=pooling
-    )[0]
+        [query], clips, tau, k, rows=[rows], mode=mode, codes=codes, budget=budget, proven=proven,
+        pooling=pooling,
+    )[0]  # fmt: skip
 
 
 def search_each(
@@ -51,6 +56,7 @@ def search_each(
     mode: str = "auto",
     codes: Callable[[], Sequence[Codes | None]] | None = None,
     budget: int | None = None,
+    proven: bool = True,
     pooling: str = "attention",
 ) -> list[Ranking]:
     """The k songs that each query fits best.
@@ -65,6 +71,8 @@ def search_each(
             those that the bounds leave open; ``auto`` takes the quicker. All give the same answer.
         codes: gives those of each part of ``clips``; asked for when they are needed.
         budget: most songs that may be scored; the answer may then be inexact, and says so.
+        proven: False to make no bounds, where that is quicker than scoring every song: the
+            ``budget`` songs are scored whose clips are nearest in the mean.
         pooling: the design's ``attention``, or a baseline (always scored in full).
 
     Raises:
@@ -74,7 +82,12 @@ def search_each(
     chosen = [None if r is None else np.asarray(r, np.int64) for r in rows or [None] * len(queries)]
     if pooling == "attention" and codes is not None and mode != "exact":
         most = max((_rows_of(clips, own) for own in chosen), default=0)
-        if mode == "certified" or budget is not None or _bounds_pay(most > _FEW_CLIPS):
+        if not proven and (mode == "certified" or most > _FEW_CLIPS):
+            return [
+                _nearest(query, clips, tau, k, own, codes(), budget or QUICK)
+                for query, own in zip(queries, chosen, strict=True)
+            ]
+        if proven and (mode == "certified" or budget is not None or _bounds_pay(most > _FEW_CLIPS)):
             return [
                 _certified(query, clips, tau, k, own, codes(), budget)
                 for query, own in zip(queries, chosen, strict=True)
@@ -115,6 +128,27 @@ def _certified(
     walk = Walk(rows, k, fast, slack, budget)
     walk.run(SongBounds(query, clips, codes, tau))
     return walk.ranking(_true_score(query, clips, tau, "attention"))
+
+
+def _nearest(
+    query: Passages,
+    clips: Ragged,
+    tau: float,
+    k: int,
+    rows: np.ndarray | None,
+    codes: Sequence[Codes | None],
+    count: int,
+) -> Ranking:
+    """The best of the songs whose clips are nearest in the mean, and of those without codes."""
+    guesses = SongBounds(query, clips, codes, tau).guesses()
+    among = guesses if rows is None else guesses[rows]
+    likely = np.sort(largest(among, min(len(among), count + int(np.isinf(among).sum()))))
+    own = likely if rows is None else rows[likely]
+    slack = rounding(clips.dim, tau, clips.longest) * query.size
+    fast = fast_scores(query.emb, query.weight, clips, tau, own)
+    score = _true_score(query, clips, tau, "attention")
+    found = rescore(score, own, fast, k, slack, len(own))
+    return found if len(own) == len(among) else replace(found, exact=False, bound_gap=np.inf)
 
 
 def _bounds_pay(many: bool) -> bool:

@@ -27,7 +27,8 @@ class Ranking:
         rows: int64 ``[k]``, best first.
         scores: float64 ``[k]``, falling.
         exact: whether no other row can score higher than the last of these.
-        bound_gap: by how much another row might at most score higher; 0 where exact.
+        bound_gap: by how much another row might at most score higher; 0 where exact, infinite where
+            no bounds were made.
         scored: rows whose score was computed from their embeddings.
     """
 
@@ -80,7 +81,7 @@ class Walk:
     def run(self, bounds: Bounds) -> None:
         """Score until it is proven of all rows, or the budget is used up."""
         batch = max(_BATCH, 2 * self._k)
-        likely = _largest(self._of(bounds.guesses()), min(batch, (self._budget + 1) // 2))
+        likely = largest(self._of(bounds.guesses()), min(batch, (self._budget + 1) // 2))
         # A high bar lets bounds be left wide. What is spent on guesses is not left for bounds.
         self._score(likely if self._among is None else self._among[likely])
         upper, middle = (self._of(found) for found in bounds(self._bar))
@@ -88,7 +89,7 @@ class Walk:
         places = np.flatnonzero(upper >= self._bar)
         self._rows = places if self._among is None else self._among[places]
         self._upper = upper[places]
-        self._take(_largest(middle[places], batch))
+        self._take(largest(middle[places], batch))
         order = np.lexsort((self._rows, -self._upper))
         self._rows, self._upper = self._rows[order], self._upper[order]
         while len(self._rows) and len(self._scored) < self._budget:
@@ -161,7 +162,7 @@ def rescore(
     return rank(score, rows, k, scored)
 
 
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
+def largest(values: np.ndarray, count: int) -> np.ndarray:
     """Places of the largest values, largest first."""
     places = np.arange(len(values))
     if len(values) > 64 * count:

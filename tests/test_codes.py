@@ -391,7 +391,7 @@ def test_library_answers_are_the_same_in_every_mode(
     ]
     assert library.search_each([]) == []
     for wrong in (
-        {"exact": "never"},
+        {"exact": "ever"},
         {"budget": 9},
         {"exact": "budget", "budget": 3},
         {"mode": "x"},

@@ -47,6 +47,9 @@ def test_add_search_reopen(tmp_path: Path, library: Library, music: Path) -> Non
     nearest = again.search("a piano. then strings", k=5, exact="budget", budget=12)
     assert nearest.exact
     assert [h.id for h in nearest] == [h.id for h in hits]
+    quick = again.search("a piano. then strings", k=5, exact="never")
+    assert quick.exact  # of so few all are scored
+    assert [h.id for h in quick] == [h.id for h in hits]
 
 
 def test_broken_files_are_named_and_nothing_is_added_twice(library: Library, music: Path) -> None:

@@ -19,7 +19,7 @@ from index.hits import Hit, Hits
 from index.moments import Moment, find_moments, merge_moments
 from index.search import as_passages, search_each, search_songs, search_texts
 from index.table import Ragged, stack
-from index.walk import Ranking, Walk, _largest, rank, rescore
+from index.walk import Ranking, Walk, largest, rank, rescore
 from retrieval.errors import SearchError
 
 
@@ -226,6 +226,45 @@ def test_a_budget_is_kept_and_its_gap_is_true(loops: str) -> None:
     assert 20 < proven < 200
 
 
+@pytest.mark.parametrize("some", [None, np.arange(5, 300, 3)])
+def test_without_proof_the_nearest_in_the_mean_are_scored(
+    loops: str, some: np.ndarray | None
+) -> None:
+    rng = np.random.default_rng(12)
+    table = stack([unit_rows(rng, int(rng.integers(1, 20)), 16) for _ in range(300)], 16)
+    q, w = unit_rows(rng, 3, 16), np.array([0.5, 0.25, 0.25])
+    codes = [make_codes(span.rows, span.offsets) for span in table.spans]
+    ask = partial(
+        search_songs, q, w, table, 0.05, 4, rows=some, mode="certified", codes=lambda: codes
+    )
+    found = ask(proven=False, budget=20)
+    assert (found.exact, found.bound_gap, found.scored) == (False, math.inf, 20)
+    rows = np.arange(300) if some is None else some
+    near = [float(w @ q @ table.rows(j).mean(axis=0)) for j in rows]
+    chosen = rows[np.argsort(near)[::-1][:20]]
+    scores = {int(j): pair_score(q, w, table.rows(j), 0.05) for j in chosen}
+    assert found.rows.tolist() == sorted(scores, key=lambda j: -scores[j])[:4]
+    assert found.scores.tolist() == [scores[j] for j in found.rows.tolist()]
+    every = ask(proven=False)  # as many as there are
+    assert every.exact
+    assert every.rows.tolist() == ask().rows.tolist()
+
+
+def test_without_proof_songs_without_codes_are_scored_as_well() -> None:
+    rng = np.random.default_rng(13)
+    parts = [stack([unit_rows(rng, 4, 16) for _ in range(n)], 16) for n in (100, 7)]
+    table = Ragged(tuple(p.parts[0] for p in parts), np.arange(108) * 4)
+    spans = list(table.spans)
+    codes = [make_codes(spans[0].rows, spans[0].offsets), None]
+    query = table.rows(103)[:1]
+    found = search_songs(
+        query, np.ones(1), table, 0.05, 3,
+        mode="certified", codes=lambda: codes, proven=False, budget=10,
+    )  # fmt: skip
+    assert found.scored == 17
+    assert found.rows[0] == 103
+
+
 def test_a_song_scores_the_same_whatever_stands_beside_it() -> None:
     rng = np.random.default_rng(7)
     parts = [unit_rows(rng, n, 16) for n in (3, 9, 1, 20)]
@@ -311,7 +350,7 @@ def test_faiss_export_refuses_what_faiss_would_take(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_largest_of_many_are_found_without_sorting_all() -> None:
+def test_thelargest_of_many_are_found_without_sorting_all() -> None:
     rng = np.random.default_rng(0)
     for case in range(200):
         count, values = int(rng.integers(1, 40)), rng.normal(size=int(rng.integers(1, 5000)))
@@ -319,7 +358,7 @@ def test_the_largest_of_many_are_found_without_sorting_all() -> None:
             values = values.round(1)
         if case % 5 == 0:
             values[: len(values) // 2] = -np.inf
-        found = _largest(values, count)
+        found = largest(values, count)
         assert len(set(found.tolist())) == len(found)
         assert values[found].tolist() == np.sort(values)[::-1][:count].tolist()
 

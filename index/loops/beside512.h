@@ -54,7 +54,7 @@ INLINE __m512 high_pairs(__m512 a, __m512 b)
 }
 
 /* The rows of a song in groups: each number of all rows of a group together. The last row fills the last
- * group.
+ * group. The first half of the song behind is asked for meanwhile.
  */
 INLINE void interleave(const void *song, int is_half, int64_t n, int64_t dim, int rows, float *to)
 {
@@ -63,6 +63,9 @@ INLINE void interleave(const void *song, int is_half, int64_t n, int64_t dim, in
         const char *row[4];
         for (int r = 0; r < rows; r++)
             row[r] = (const char *)song + (first + r < n ? first + r : n - 1) * row_bytes;
+        const char *ahead = (const char *)song + n * row_bytes + first * row_bytes / 2;
+        for (int64_t at = 0; at < rows * row_bytes / 2; at += LINE)
+            __builtin_prefetch(ahead + at);
         for (int64_t d = 0; d < dim; d += LONG, to += rows * LONG) {
             __m512 a = (__m512)numbers_or_none(row[0], d, dim, is_half);
             __m512 b = (__m512)numbers_or_none(row[1], d, dim, is_half);
@@ -109,8 +112,8 @@ INLINE void dots_of_groups(const float *groups, int count, int64_t sixteen, int 
         sim[g] = sum[g];
 }
 
-/* Similarities of all groups of a song; the one behind, whose groups have `bytes` each, is asked for
- * meanwhile: where another is next, or none, this does no harm.
+/* Similarities of all groups of a song; `bytes` from `next` on are asked for meanwhile for each group: where
+ * another song is next, or none, this does no harm.
  */
 INLINE void dots_of_song(const float *groups, int64_t count, int64_t sixteen, int rows,
                          const lvec *beside, lvec *sim, const char *next, int64_t bytes)
@@ -182,7 +185,9 @@ INLINE float score_beside(const float *beside, const float *weight, int64_t pass
     int64_t sixteen = sixteens(dim), groups = groups_of(n, rows);
     lvec *sim = (lvec *)sims;
     interleave(song, is_half, n, dim, rows, wide);
-    dots_of_song(wide, groups, sixteen, rows, (const lvec *)beside, sim,
-                 (const char *)song + bytes_of(n * dim, is_half), bytes_of(rows * dim, is_half));
+    /* The second half of the song behind: memory is read all the time, and waits for no burst. */
+    const char *next = (const char *)song + bytes_of(n * dim, is_half) * 3 / 2;
+    dots_of_song(wide, groups, sixteen, rows, (const lvec *)beside, sim, next,
+                 bytes_of(rows * dim, is_half) / 2);
     return pool_groups(sim, groups, rows, n - (groups - 1) * rows, per_tau, weight, passages);
 }

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -202,63 +199,6 @@ def test_bounds_are_never_below_the_score(
             assert (quick[close >= bar] == close[close >= bar]).all()
             assert (quick[close < bar] < bar + 1e-3 * abs(bar)).all()
             assert (quick >= close - 1e-4).all()
-
-
-@pytest.mark.parametrize("dim", [20, 80, 140])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("plain", "numpy")])
-def test_every_build_makes_the_same_bounds(
-    kind: str, dim: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = np.random.default_rng(dim)
-    table = make_cone(rng, 150, dim, 40)
-    codes = codes_for(table)
-    for passages in (1, 2, 3, 7, 8, 9, 16, 19):
-        q = unit_rows(rng, passages, dim)
-        query = as_passages(q, rng.uniform(0.1, 1, passages) / passages)
-        for bar in (-np.inf, np.inf):  # by everything that is known, and by the first plane alone
-            use_loops("plain", monkeypatch)
-            plain = SongBounds(query, table, codes, 0.05)(bar)
-            use_loops(kind, monkeypatch)
-            bounds = SongBounds(query, table, codes, 0.05)
-            found = bounds(bar)
-            assert np.abs(np.stack(found) - np.stack(plain)).max() < 2e-5
-            bounds.guesses()  # what it finds of a single passage is not worked out again
-            assert np.abs(np.stack(bounds(bar)) - np.stack(found)).max() < 2e-6
-
-
-_OWN_TILES = """
-#include <immintrin.h>
-#pragma GCC target("amx-tile")
-void set_tiles(const void *tiles) { _tile_loadconfig(tiles); }
-void get_tiles(void *tiles) { _tile_storeconfig(tiles); }
-void drop_tiles(void) { _tile_release(); }
-"""
-
-
-@pytest.mark.skipif(not shutil.which("gcc"), reason="needs GCC")
-def test_a_threads_tiles_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other libraries set up tiles of AMX as well, and count on finding them so."""
-    use_loops("amx", monkeypatch)
-    (tmp_path / "tiles.c").write_text(_OWN_TILES)
-    built = str(tmp_path / "tiles.so")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", built, tmp_path / "tiles.c"], check=True)
-    library = ctypes.CDLL(built)
-    rng = np.random.default_rng(1)
-    table = make_cone(rng, 20, 24, 9)  # so few that this thread does the work
-    bounds = SongBounds(
-        as_passages(unit_rows(rng, 8, 24), np.full(8, 0.125)), table, codes_for(table), 0.05
-    )
-    # The layout of LDTILECFG: the palette, bytes of a row from 16 on, rows from 48 on.
-    mine, found = bytearray(64), ctypes.create_string_buffer(64)
-    mine[0], mine[16], mine[48] = 1, 24, 5
-    for expected in (bytes(mine), bytes(64)):
-        if any(expected):
-            library.set_tiles(expected)
-        else:
-            library.drop_tiles()
-        bounds(-np.inf)
-        library.get_tiles(found)
-        assert found.raw == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,9 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from fake_embedder import unit_rows
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from loop_kinds import KINDS, USABLE, use_loops
+from loop_kinds import KINDS, use_loops
 
 from index import render
 from index.codes import Codes, make_codes
@@ -157,30 +155,6 @@ def test_fast_scores_are_near(loops: str, dtype: type) -> None:
             some = np.array([6, 0, 3])
             found = fast_scores(q, w, table, 0.05, some)
             assert np.abs(found - np.array(scores)[some]).max() <= limit
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    dim=st.sampled_from([1, 15, 16, 17, 80, 100]),
-    clips=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    passages=st.integers(1, 21),
-    dtype=st.sampled_from(["f4", "f2"]),
-    kind=st.sampled_from(USABLE),
-)
-def test_fast_scores_are_near_in_every_build(
-    seed: int, dim: int, clips: list[int], passages: int, dtype: str, kind: str
-) -> None:
-    rng = np.random.default_rng(seed)
-    table = Ragged(
-        (unit_rows(rng, sum(clips), dim).astype(dtype),), np.concatenate([[0], np.cumsum(clips)])
-    )
-    q, w = unit_rows(rng, passages, dim), rng.normal(size=passages)
-    scores = [pair_score(q, w, table.rows(j), 0.05) for j in range(len(table))]
-    with pytest.MonkeyPatch.context() as patch:
-        use_loops(kind, patch)
-        found = fast_scores(q, w, table, 0.05)
-    assert np.abs(found - scores).max() <= rounding(dim, 0.05, 40) * np.abs(w).sum()
 
 
 def test_certified_search_scores_few_songs_where_they_differ() -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -332,10 +332,20 @@ def share(count: int, rows: int, work: Callable[[int, int], None]) -> None:
     threads = _threads() if rows >= _FEW_ROWS else 1
     shares = min(count, threads * _SHARES) if threads > 1 else 1
     if shares <= 1:
-        work(0, count)
+        _quietly(work, 0, count)
     else:
         edges = np.linspace(0, count, shares + 1).astype(int).tolist()
-        list(_pool().map(work, edges[:-1], edges[1:]))
+        list(_pool().map(partial(_quietly, work), edges[:-1], edges[1:]))
+
+
+def _quietly(work: Callable[[int, int], None], first: int, last: int) -> None:
+    """Do a part of the work.
+
+    OpenBLAS computes with what lies behind small arrays as well, and leaves it out of the answer;
+    where that is no number, NumPy would warn of it. What is asked and stored is finite.
+    """
+    with np.errstate(invalid="ignore"):
+        work(first, last)
 
 
 @cache

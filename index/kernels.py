@@ -341,8 +341,8 @@ def share(count: int, rows: int, work: Callable[[int, int], None]) -> None:
 def _quietly(work: Callable[[int, int], None], first: int, last: int) -> None:
     """Do a part of the work.
 
-    OpenBLAS computes with what lies behind small arrays as well, and leaves it out of the answer;
-    where that is no number, NumPy would warn of it. What is asked and stored is finite.
+    NumPy has been seen to warn of an invalid value in products of a few finite rows, on a processor
+    with AVX-512; the cause is not known. What is asked is checked to be finite before this.
     """
     with np.errstate(invalid="ignore"):
         work(first, last)

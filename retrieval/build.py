@@ -21,6 +21,7 @@ from retrieval.encoders.tuning import adapted_name
 from retrieval.errors import AudioError, ConfigError
 from retrieval.gist import GistConfig
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.naming import NamingConfig
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
@@ -43,8 +44,9 @@ def build_net(
     """
     fusion = {**settings["fusion"]}
     gist, narrow = fusion.pop("gist", None), fusion.pop("narrow", None)
-    bank = fusion.pop("querybank", None)
+    naming, bank = fusion.pop("naming", None), fusion.pop("querybank", None)
     fusion["gist"] = GistConfig(**gist) if gist else None
+    fusion["naming"] = NamingConfig(**naming) if naming else None
     fusion["querybank"] = QuerybankConfig(**bank) if bank else None
     fusion["narrow"] = NarrowConfig(**narrow) if narrow else None
     if settings["init"]:
@@ -69,6 +71,7 @@ def build_net(
                 passage_reach=fusion["passage_reach"],
                 captioner=head,
                 gist=fusion["gist"],
+                naming=fusion["naming"],
                 querybank=fusion["querybank"],
                 narrow=fusion["narrow"],
             )
@@ -135,12 +138,12 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 def copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     """Copy all weights; a generator head or words that only the target has start at random.
 
-    A gist, a narrow joint space and a bank of texts are not copied: training has none, and makes
-    new ones at its end.
+    Experts of whole texts, a narrow joint space and a bank are not copied: training has none, and
+    makes new ones at its end.
     """
     state = target.state_dict()
     for name, value in source.state_dict().items():
-        if not name.startswith(("gist.", "querybank.", "narrow.")):
+        if not name.startswith(("gist.", "naming.", "narrow.", "querybank.")):
             state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from retrieval.data.manifest import Song
+from retrieval.gist import Gist
 from retrieval.model import CoLLAP
+from retrieval.naming import Naming
 
 _NAMED = 12
 
@@ -39,7 +41,8 @@ def make_card(
         f"({config.text.get('weights', 'default')})",
         f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}; embeddings: "
         f"{config.joint_dim} numbers",
-        f"- gist of whole texts: {f'{net.gist.config.dim} numbers' if net.gist else 'none'}",
+        f"- gist of whole texts: {_width(net.gist)}",
+        f"- expert for what queries name: {_width(net.naming)}",
         f"- bank of long captions against hubs: {_bank(net)}",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",
@@ -53,6 +56,10 @@ def make_card(
         named = ", ".join(f"{name} ({n})" for name, n in artists.most_common(_NAMED))
         lines.append(f"- music by {named}{others}")
     return "\n".join(lines) + "\n"
+
+
+def _width(expert: Gist | Naming | None) -> str:
+    return f"{expert.config.dim} numbers" if expert else "none"
 
 
 def _bank(net: CoLLAP) -> str:

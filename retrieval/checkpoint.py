@@ -22,6 +22,7 @@ from retrieval.errors import CheckpointError, ConfigError
 from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.naming import NamingConfig
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
@@ -189,10 +190,12 @@ def model_config(settings: Mapping[str, Any]) -> ModelConfig:
     settings = dict(settings)
     captioner, bank = settings.pop("captioner", None), settings.pop("querybank", None)
     narrow, gist = settings.pop("narrow", None), settings.pop("gist", None)
+    naming = settings.pop("naming", None)
     return ModelConfig(
         **settings,
         captioner=CaptionerConfig(**captioner) if captioner else None,
         gist=GistConfig(**gist) if gist else None,
+        naming=NamingConfig(**naming) if naming else None,
         querybank=QuerybankConfig(**bank) if bank else None,
         narrow=NarrowConfig(**narrow) if narrow else None,
     )

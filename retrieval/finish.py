@@ -1,4 +1,4 @@
-"""What a trained network is given when it is kept: gist, narrow joint space, bank of texts."""
+"""What a trained network is given when it is kept: experts, narrow joint space, bank of texts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from retrieval.beside import Beside
 from retrieval.build import copy_weights
 from retrieval.data.cache import CachedSong
 from retrieval.gist import GistFit, fit_gate, fit_gist
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
+from retrieval.naming import NamingFit, fit_naming
 from retrieval.narrow import FILLERS, fit_narrow
 from retrieval.querybank import RESERVED
 from retrieval.scoring import embed_texts, encode_songs, score_matrix
@@ -29,7 +31,7 @@ def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     """The network of which a checkpoint is made.
 
     Args:
-        net: as trained: in all its width, and without gist and bank.
+        net: as trained: in all its width, without experts and bank.
         songs: of training.
 
     Returns:
@@ -37,7 +39,8 @@ def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
         none of it, or there are fewer than :data:`LEAST_SONGS` songs for any.
     """
     training = net.training
-    made = with_querybank(with_narrow(with_gist(net, songs), songs), songs)
+    expert = with_naming(with_gist(net, songs), songs)
+    made = with_querybank(with_narrow(expert, songs), songs)
     net.train(training)
     return made
 
@@ -65,31 +68,68 @@ def with_gist(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     made = _remade(net, replace(net.config, gist=replace(config, inputs=inputs)))
     heard = np.stack([_heard(made, song) for song in told])
     fit = fit_gist(heard, vectors, np.array([len(_peoples(song)) for song in told]), config)
-    _fill(made, fit, fit_gate(np.concatenate([vectors, separate]), others))
-    by_gist = _gists(made, vectors[rows]) @ fit.held_out[rows].T
     assert made.gist is not None
-    made.gist.scale.fill_(config.strength * spread / max(float(by_gist.std()), 1e-9))
+    _copy(made.gist, fit)
+    gate, bias = fit_gate(np.concatenate([vectors, separate]), others)
+    made.gist.gate.copy_(torch.as_tensor(gate))
+    made.gist.gate_bias.fill_(bias)
+    _set_scale(made.gist, vectors[rows], fit.held_out[rows], config.strength * spread)
     return made
+
+
+def with_naming(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
+    """The network with an expert for what queries name, by the songs with tags and queries.
+
+    It is fitted to the corpus builder's short texts, whose words are those of the tags.
+    """
+    config = net.config.naming
+    told = [song for song in songs if song.song.tags and _short_texts(song)]
+    if config is None or len(told) < LEAST_SONGS:
+        return net
+    net.eval()
+    inputs = net.config.dim + 2 * net.audio.d_audio
+    made = _remade(net, replace(net.config, naming=replace(config, inputs=inputs)))
+    assert made.naming is not None
+    texts = [text for song in told for text in _short_texts(song)]
+    words = _words(made, texts)
+    heard = np.stack([_heard(made, song) for song in told])
+    fit = fit_naming(heard, [song.song.tags for song in told], texts, words, config)
+    if fit is None:
+        return net
+    _copy(made.naming, fit)
+    rows = _spread(range(len(told)), _SONGS)
+    asked = [_short_texts(told[i])[0] for i in rows]
+    spread = config.strength * _spread_of_scores(net, [told[i] for i in rows], asked)
+    _set_scale(made.naming, _words(made, asked), fit.held_out[rows], spread)
+    return made
+
+
+def _short_texts(song: CachedSong) -> list[str]:
+    return [caption.text for caption in song.song.captions if caption.form in ("query", "short")]
+
+
+@torch.inference_mode()
+def _words(net: CoLLAP, texts: Sequence[str]) -> np.ndarray:
+    """What the expert for names reads of texts, ``[texts, d_word]``."""
+    split = [[passage.text for passage in net.split(text)] for text in texts]
+    return net.named_words(split).cpu().numpy()
+
+
+def _copy(expert: Beside, fit: GistFit | NamingFit) -> None:
+    for name in ("songs", "songs_bias", "texts", "texts_bias"):
+        getattr(expert, name).copy_(torch.as_tensor(getattr(fit, name)))
+
+
+@torch.inference_mode()
+def _set_scale(expert: Beside, asked: np.ndarray, heard: np.ndarray, spread: float) -> None:
+    """Let products of texts, as read, and songs, as heard when left out, spread so much."""
+    read = expert.read(torch.from_numpy(asked).to(expert.scale.device)).cpu().numpy()
+    unit = heard / np.maximum(np.linalg.norm(heard, axis=1, keepdims=True), 1e-12)
+    expert.scale.fill_(spread / max(float((read @ unit.T).std()), 1e-9))
 
 
 def _peoples(song: CachedSong) -> list[str]:
     return [caption.text for caption in song.song.captions if not caption.form]
-
-
-def _fill(net: CoLLAP, fit: GistFit, gate: tuple[np.ndarray, float]) -> None:
-    assert net.gist is not None
-    for buffer, value in (
-        (net.gist.songs, fit.songs), (net.gist.songs_bias, fit.songs_bias),
-        (net.gist.texts, fit.texts), (net.gist.texts_bias, fit.texts_bias),
-        (net.gist.gate, gate[0]), (net.gist.gate_bias, gate[1]),
-    ):  # fmt: skip
-        buffer.copy_(torch.as_tensor(value))
-
-
-@torch.inference_mode()
-def _gists(net: CoLLAP, vectors: np.ndarray) -> np.ndarray:
-    assert net.gist is not None
-    return net.gist.of_texts(torch.from_numpy(vectors).to(net.log_tau.device))[0].cpu().numpy()
 
 
 def _spread_of_scores(net: CoLLAP, songs: Sequence[CachedSong], texts: Sequence[str]) -> float:
@@ -101,7 +141,7 @@ def _spread_of_scores(net: CoLLAP, songs: Sequence[CachedSong], texts: Sequence[
 
 @torch.inference_mode()
 def _heard(net: CoLLAP, song: CachedSong) -> np.ndarray:
-    """The mean over a song's clips of what a gist reads of them."""
+    """The mean over a song's clips of what experts read of them."""
     device = net.log_tau.device
     clips = net.encode_clips(song.prepared().to(device), song.filled.to(device))
     return clips.mean(dim=0).cpu().numpy()
@@ -172,7 +212,7 @@ def _remade(net: CoLLAP, config: ModelConfig) -> CoLLAP:
     made = CoLLAP(config).to(net.log_tau.device).eval()
     copy_weights(net, made)
     made.text.remember_as(net.text)  # or every passage would be read once more
-    for old, new in ((net.gist, made.gist), (net.narrow, made.narrow)):
+    for old, new in ((net.gist, made.gist), (net.naming, made.naming), (net.narrow, made.narrow)):
         if old is not None and new is not None:
             new.load_state_dict(old.state_dict())
     return made

@@ -6,10 +6,7 @@ captions of another kind reads them badly. Ridge regression from the mean of a s
 text tower's own vectors knows less and forgets less. So the score has two experts, and the text
 says how much the second counts (as in the mixture of embedding experts of Miech et al. 2018,
 arXiv 1804.02516): ``S = attention + scale * gate(text) * <gist(text), gist(song)>``.
-
-The gist of a song is the same in all of its clips, and that of a text in all of its passages. So
-both fit into the embeddings, beside the coordinates that are there: attention over clips does not
-change, score, bound and index stay as they are, and rows stay unit vectors.
+How both fit into the embeddings: :mod:`retrieval.beside`.
 """
 
 from __future__ import annotations
@@ -18,15 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from retrieval.beside import Beside, ridge
 from retrieval.errors import ConfigError
 
 #: Parts of the songs, each predicted by what the others teach, that tell how far to trust it.
 _FOLDS = 5
-#: Of the median spread of what is read: below, a number counts as constant.
-_CONSTANT = 1e-3
 #: Shrinkage of the gate's regression, in the mean variance of what it reads; its Newton steps; and
 #: what makes a gate of 1 where all texts are of one kind.
 _GATE_SHRINK, _NEWTON_STEPS, _CERTAIN = 0.1, 20, 30.0
@@ -73,52 +69,21 @@ class GistFit:
     held_out: np.ndarray
 
 
-class Gist(nn.Module):
-    """The fitted matrices, and the two changes of embeddings.
+class Gist(Beside):
+    """The fitted matrices, and the gate.
 
     Args:
         config: with ``inputs`` above 0.
         d_text: width of the text tower's vectors.
     """
 
-    #: Coordinates beside the gist's: what a text with a low gate lacks of its length.
-    FILLERS = 1
-
     def __init__(self, config: GistConfig, d_text: int):
-        super().__init__()
+        super().__init__(config.dim, config.inputs, d_text)
         self.config = config
-        self.register_buffer("songs", torch.zeros(config.dim, config.inputs))
-        self.register_buffer("songs_bias", torch.zeros(config.dim))
-        self.register_buffer("texts", torch.zeros(config.dim, d_text))
-        self.register_buffer("texts_bias", torch.zeros(config.dim))
         self.register_buffer("gate", torch.zeros(d_text))
         self.register_buffer("gate_bias", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
-        self.songs: Tensor
-        self.songs_bias: Tensor
-        self.texts: Tensor
-        self.texts_bias: Tensor
         self.gate: Tensor
         self.gate_bias: Tensor
-        self.scale: Tensor  #: weight of a gist's product beside one of clip and passage
-
-    @property
-    def rest(self) -> Tensor:
-        """Square of the length that is left to the other coordinates: the factor of scores."""
-        return 1 / (1 + self.scale)
-
-    def of_songs(self, inputs: Tensor, clip_mask: Tensor) -> Tensor:
-        """Gists of songs, unit rows ``[songs, dim]``.
-
-        Args:
-            inputs: ``[songs, clips, inputs]``, of :func:`clip_inputs`, zero on padding.
-            clip_mask: True where a clip is real.
-        """
-        with torch.autocast(inputs.device.type, enabled=False):
-            count = clip_mask.sum(dim=1, keepdim=True).clamp(min=1)
-            return F.normalize(
-                F.linear(inputs.float().sum(dim=1) / count, self.songs, self.songs_bias), dim=-1
-            )
 
     def of_texts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Gists of texts ``[texts, dim]``, unit rows, and how much each counts, 0 to 1.
@@ -127,45 +92,7 @@ class Gist(nn.Module):
             vectors: ``[texts, d_text]``, unit rows of :func:`text_inputs`.
         """
         with torch.autocast(vectors.device.type, enabled=False):
-            exact = vectors.float()
-            gist = F.normalize(F.linear(exact, self.texts, self.texts_bias), dim=-1)
-            return gist, torch.sigmoid(exact @ self.gate + self.gate_bias)
-
-    def widen_songs(self, clip_emb: Tensor, clip_mask: Tensor, gist: Tensor) -> Tensor:
-        """Clips ``[songs, clips, d]``, unit rows, with their song's gist: unit rows again."""
-        with torch.autocast(clip_emb.device.type, enabled=False):
-            beside = F.pad(gist, (0, self.FILLERS))[:, None] * clip_mask[..., None]
-            return self._beside(clip_emb, beside)
-
-    def widen_texts(
-        self, passage_emb: Tensor, passage_mask: Tensor, gist: Tensor, gate: Tensor
-    ) -> Tensor:
-        """The same for passages; what the gate takes from the gist fills a coordinate."""
-        with torch.autocast(passage_emb.device.type, enabled=False):
-            filler = (1 - gate.square()).clamp(min=0).sqrt()
-            row = torch.cat([gist * gate[:, None], filler[:, None]], dim=-1)
-            return self._beside(passage_emb, row[:, None] * passage_mask[..., None])
-
-    def _beside(self, emb: Tensor, beside: Tensor) -> Tensor:
-        rest = self.rest
-        # In front: the last coordinates are a bank's.
-        return torch.cat([beside * (1 - rest).sqrt(), emb.float() * rest.sqrt()], dim=-1)
-
-
-def clip_inputs(vectors: Tensor, frames: Tensor, frame_mask: Tensor) -> Tensor:
-    """What a clip tells of its song's gist: ``[n, d + 2 * d_audio]``.
-
-    Args:
-        vectors: ``[n, d]`` of the clips.
-        frames: ``[n, frames, d_audio]`` of the audio encoder; their mean and spread are read.
-        frame_mask: True where a frame is sound and not padding.
-    """
-    with torch.autocast(frames.device.type, enabled=False):
-        exact, real = frames.float(), frame_mask[..., None].float()
-        count = real.sum(dim=1)
-        mean = (exact * real).sum(dim=1) / count
-        spread = ((exact - mean[:, None]).square() * real).sum(dim=1) / count
-        return torch.cat([vectors.float(), mean, spread.sqrt()], dim=-1)
+            return self.read(vectors), torch.sigmoid(vectors.float() @ self.gate + self.gate_bias)
 
 
 def text_inputs(vectors: Tensor, passage_mask: Tensor) -> Tensor:
@@ -186,14 +113,14 @@ def fit_gist(
     """Weighted ridge regression of texts on songs, in the directions that songs tell most of.
 
     Args:
-        inputs: ``[songs, n]``, means over clips of :func:`clip_inputs`.
+        inputs: ``[songs, n]``, means over clips of :func:`retrieval.beside.clip_inputs`.
         vectors: ``[songs, d_text]``, unit rows, of each song's text.
         weights: ``[songs]``, how much each counts.
         config: width and shrinkage.
     """
     x, y = inputs.astype(np.float64), vectors.astype(np.float64)
     weights = weights / weights.mean()
-    matrix, bias, targets_mean = _ridge(x, y, weights, config.shrink)
+    matrix, bias, targets_mean = ridge(x, y, weights, config.shrink)
     told = (x @ matrix.T + bias) - targets_mean
     found = np.linalg.svd(np.sqrt(weights)[:, None] * told, full_matrices=False)[2][: config.dim]
     axes = np.zeros((config.dim, y.shape[1]))  # few songs have fewer directions
@@ -201,27 +128,12 @@ def fit_gist(
     held_out = np.empty((len(x), len(axes)))
     for fold in range(_FOLDS):
         without = np.arange(len(x)) % _FOLDS != fold
-        m, b, mean = _ridge(x[without], y[without], weights[without], config.shrink)
+        m, b, mean = ridge(x[without], y[without], weights[without], config.shrink)
         held_out[~without] = (x[~without] @ m.T + b - mean) @ axes.T
     return GistFit(
         axes @ matrix, axes @ (bias - targets_mean), axes, -axes @ targets_mean,
         held_out / np.maximum(np.linalg.norm(held_out, axis=1, keepdims=True), 1e-12),
     )  # fmt: skip
-
-
-def _ridge(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, shrink: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``y = matrix x + bias`` and the weighted mean of y; songs are fewer than inputs."""
-    total = weights.sum()
-    middle, mean = weights @ x / total, weights @ y / total
-    spread = np.sqrt(weights @ (x - middle) ** 2 / total)
-    # What is the same in every song says nothing, and its rounding must not be blown up.
-    spread[spread <= _CONSTANT * np.median(spread)] = np.inf
-    z = (x - middle) / spread
-    kernel = z @ z.T / x.shape[1] + shrink * np.diag(1 / weights)
-    matrix = np.linalg.solve(kernel, y - mean).T @ z / (x.shape[1] * spread)
-    return matrix, mean - matrix @ middle, mean
 
 
 def fit_gate(ours: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from retrieval.beside import Beside, clip_inputs
 from retrieval.captioner import Captioner, CaptionerConfig
 from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
-from retrieval.gist import Gist, GistConfig, clip_inputs, text_inputs
+from retrieval.gist import Gist, GistConfig, text_inputs
+from retrieval.naming import Naming, NamingConfig, word_inputs
 from retrieval.narrow import Narrow, NarrowConfig
 from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
 from retrieval.sequence import KernelAttention, SequenceEncoder
@@ -52,6 +54,7 @@ class ModelConfig:
         captioner: generator head, None for none.
         gist: how whole texts and whole songs are compared beside passages and clips
             (:mod:`retrieval.gist`); None for not at all.
+        naming: how what a short query names is heard (:mod:`retrieval.naming`); None for not.
         querybank: how songs that every text finds are lowered (:mod:`retrieval.querybank`); None
             for not at all.
         narrow: how narrow the joint space of a trained model is (:mod:`retrieval.narrow`); None
@@ -72,6 +75,7 @@ class ModelConfig:
     pooling: str = "attention"
     captioner: CaptionerConfig | None = None
     gist: GistConfig | None = None
+    naming: NamingConfig | None = None
     querybank: QuerybankConfig | None = None
     narrow: NarrowConfig | None = None
 
@@ -88,8 +92,8 @@ class ModelConfig:
     @property
     def wide_dim(self) -> int:
         """Width of the embeddings before they are narrowed."""
-        fitted = self.gist is not None and self.gist.inputs
-        return self.dim + (self.gist.dim + Gist.FILLERS if self.gist and fitted else 0)
+        fitted = [expert for expert in (self.gist, self.naming) if expert and expert.inputs]
+        return self.dim + sum(expert.dim + Beside.FILLERS for expert in fitted)
 
     @property
     def joint_dim(self) -> int:
@@ -188,6 +192,9 @@ class CoLLAP(nn.Module):
         self.captioner = Captioner(config.captioner, config.dim) if config.captioner else None
         gist, narrow, bank = config.gist, config.narrow, config.querybank
         self.gist = Gist(gist, self.text.d_text) if gist and gist.inputs else None
+        self.naming: Naming | None = None
+        if config.naming and config.naming.inputs:
+            self.naming = Naming(config.naming, self.text.word_table().shape[1])
         self.narrow = Narrow(narrow, config.wide_dim) if narrow and narrow.directions else None
         self.querybank = Querybank(bank, config.joint_dim) if bank and bank.passages else None
 
@@ -211,10 +218,13 @@ class CoLLAP(nn.Module):
     def kept_scale(self) -> Tensor | float:
         """Products of clips and passages over those of training.
 
-        A gist takes some of a row's length, and a narrow space has a scale of its own.
+        Experts take some of a row's length, and a narrow space has a scale of its own.
         """
-        beside = self.gist.rest if self.gist is not None else 1.0
-        return beside * (self.narrow.scale if self.narrow is not None else 1.0)
+        kept: Tensor | float = self.narrow.scale if self.narrow is not None else 1.0
+        for expert in (self.gist, self.naming):
+            if expert is not None:
+                kept = expert.rest * kept
+        return kept
 
     @property
     def logit_scale(self) -> Tensor:
@@ -233,7 +243,7 @@ class CoLLAP(nn.Module):
     def encode_clips(self, prepared: Tensor, filled: Tensor) -> Tensor:
         """Clips before the temporal encoder: ``[n, ...]``, ``[n]`` -> ``[n, dim]``.
 
-        Where the network has a gist, what that reads of them stands behind the ``dim`` numbers.
+        Where the network has experts, what those read of them stands behind the ``dim`` numbers.
         """
         return self.pool_frames(self.audio(prepared), filled)
 
@@ -243,7 +253,7 @@ class CoLLAP(nn.Module):
         valid = (filled * count).ceil().clamp(min=1)
         frame_mask = torch.arange(count, device=frames.device)[None, :] < valid[:, None]
         vectors = self.kernel(frames, frame_mask)
-        if self.gist is None:
+        if self.gist is None and self.naming is None:
             return vectors
         return clip_inputs(vectors, frames, frame_mask)
 
@@ -260,9 +270,10 @@ class CoLLAP(nn.Module):
         padded[clip_mask] = vectors
         state = self.clips(padded[..., : self.config.dim], clip_mask, position, place)
         clip_emb = self._unit(state)
-        if self.gist is not None:
-            gist = self.gist.of_songs(padded, clip_mask)
-            clip_emb = self.gist.widen_songs(clip_emb, clip_mask, gist)
+        for expert in (self.gist, self.naming):
+            if expert is not None:
+                vector = expert.of_songs(padded, clip_mask)
+                clip_emb = expert.widen_songs(clip_emb, clip_mask, vector)
         if self.narrow is not None:
             clip_emb = self.narrow.narrow_songs(clip_emb)
         if self.querybank is not None:
@@ -305,11 +316,16 @@ class CoLLAP(nn.Module):
             logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         passage_emb = self._unit(state)
-        of_bank = mask.new_ones(len(texts), dtype=torch.float32)  # is read as a bank's texts are
+        # How much a text is like the builder's, which the bank and the expert for names know.
+        of_bank = mask.new_ones(len(texts), dtype=torch.float32)
         if self.gist is not None:
             gist, gate = self.gist.of_texts(self._whole_texts(vectors, mask))
             passage_emb = self.gist.widen_texts(passage_emb, mask, gist, gate)
             of_bank = 1 - gate
+        if self.naming is not None:
+            named = self.naming.read(self.named_words(texts))
+            gate = self.naming.gate(counts) * of_bank
+            passage_emb = self.naming.widen_texts(passage_emb, mask, named, gate)
         if self.narrow is not None:
             passage_emb = self.narrow.narrow_texts(passage_emb)
         if self.querybank is not None:
@@ -322,6 +338,13 @@ class CoLLAP(nn.Module):
         mask = torch.arange(int(counts.max()), device=counts.device)[None, :] < counts[:, None]
         vectors = self.text([p for passages in texts for p in passages])
         return self._whole_texts(F.normalize(vectors, dim=-1), mask)
+
+    def named_words(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """What the expert for names reads of texts: ``[texts, d_word]``."""
+        ids = [
+            [i for passage in passages for i in self.text.token_ids(passage)] for passages in texts
+        ]
+        return word_inputs(ids, self.text.word_table())
 
     def _whole_texts(self, vectors: Tensor, passage_mask: Tensor) -> Tensor:
         padded = vectors.new_zeros(*passage_mask.shape, vectors.shape[-1])

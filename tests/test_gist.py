@@ -14,6 +14,7 @@ from tiny import make_net
 from index.exact import attention_weights, pair_score
 from index.query import Song, embed_query
 from retrieval import finish
+from retrieval.beside import clip_inputs
 from retrieval.build import build_net
 from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.cache import CachedSong
@@ -21,7 +22,7 @@ from retrieval.data.manifest import Caption
 from retrieval.encoders.transformer import TransformerEncoder
 from retrieval.errors import ConfigError
 from retrieval.finish import finished, with_gist
-from retrieval.gist import Gist, GistConfig, clip_inputs, fit_gate, fit_gist, text_inputs
+from retrieval.gist import Gist, GistConfig, fit_gate, fit_gist, text_inputs
 from retrieval.inference import LongplayModel
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig

@@ -202,7 +202,8 @@ class MelEncoder(AudioEncoder):
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.gelu(self.stem_norm(self.stem(x)))
         x = self.stages(x)  # [n, channels, n_mels / 16, columns / 8]
-        x = self.project(x.flatten(1, 2).transpose(1, 2))
+        # In this order it is one product, not one a clip: a tenth of the time in bfloat16.
+        x = self.project(x.permute(0, 3, 1, 2).flatten(2))
         semitones = self.spectrum.pitch(features)
         x = x + self.pitch(semitones - semitones.mean(dim=-1, keepdim=True))
         if self.key is not None:

@@ -1,0 +1,172 @@
+"""A third expert: what a short query names, heard in a song as a whole.
+
+Queries name a style, a few instruments, a tempo, a mood ("relaxed jazz with a flute"), and songs of
+training have such words as tags. Ridge regression from the mean of a song's frames tells which of
+them are true of it; another, from the sum of a query's word vectors, which of them it names. A
+network that learns to read long captions learns both worse. As in :mod:`retrieval.gist` the score
+is a sum: ``S' = S + scale * gate(text) * <named(text), heard(song)>``. Where it stands in the
+embeddings: :mod:`retrieval.beside`.
+
+Tags are many, and what is true of songs varies in fewer directions: a mood is heard because some
+styles have it. So both sides have the numbers of the ``dim`` directions in which predictions of
+tags differ most, a tag's share of songs p weighing ``1 / sqrt(p + rarity)`` on each side: a rare
+word says more, as in inverse document frequency.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval.beside import Beside, ridge
+from retrieval.errors import ConfigError
+
+#: Songs that must have a tag; fewer do not tell how it sounds.
+_LEAST = 3
+#: Parts of the songs, each predicted by what the others teach.
+_FOLDS = 4
+#: Shrinkage of the regression from words: there are ten times as many queries as word directions.
+_WORDS_SHRINK = 0.01
+
+
+@dataclass(frozen=True)
+class NamingConfig:
+    """The third expert.
+
+    Attributes:
+        dim: coordinates of it.
+        shrink: of the regression from songs to tags, for inputs of unit variance.
+        rarity: share of songs up to which rarer tags weigh more.
+        strength: spread of its scores, for songs it was not fitted to, in that of the attention's.
+        full_passages: texts of so many passages are descriptions, and it says nothing of them; of
+            shorter ones the more, the fewer they have.
+        inputs: numbers of a clip that it reads; 0 while a model is trained, which has none yet.
+    """
+
+    dim: int = 32
+    shrink: float = 1.0
+    rarity: float = 0.005
+    strength: float = 0.8
+    full_passages: int = 8
+    inputs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.inputs < 0 or self.full_passages < 2:
+            raise ConfigError(
+                f"naming: dim {self.dim}, inputs {self.inputs}, full_passages "
+                f"{self.full_passages}, expected at least 1, 0 and 2"
+            )
+        if min(self.shrink, self.rarity, self.strength) <= 0:
+            raise ConfigError(
+                f"naming: shrink {self.shrink}, rarity {self.rarity}, strength {self.strength}, "
+                "expected above 0"
+            )
+
+
+@dataclass(frozen=True)
+class NamingFit:
+    """What :func:`fit_naming` finds; rows of the matrices are coordinates of the expert.
+
+    Attributes:
+        songs, songs_bias: clips' numbers ``[dim, inputs]``, ``[dim]`` to what is heard.
+        texts, texts_bias: words' numbers ``[dim, d_word]``, ``[dim]`` to what is named.
+        held_out: what is heard in the songs by what was fitted without them, ``[songs, dim]``.
+    """
+
+    songs: np.ndarray
+    songs_bias: np.ndarray
+    texts: np.ndarray
+    texts_bias: np.ndarray
+    held_out: np.ndarray
+
+
+class Naming(Beside):
+    """The fitted matrices.
+
+    Args:
+        config: with ``inputs`` above 0.
+        d_word: width of the text tower's word vectors.
+    """
+
+    def __init__(self, config: NamingConfig, d_word: int):
+        super().__init__(config.dim, config.inputs, d_word)
+        self.config = config
+
+    def gate(self, passages: Tensor) -> Tensor:
+        """How much it counts for texts of so many passages, 0 to 1."""
+        return (1 - (passages - 1) / (self.config.full_passages - 1)).clamp(0, 1)
+
+
+def word_inputs(texts: Sequence[Sequence[int]], table: Tensor) -> Tensor:
+    """What is read of texts: the sum of their words' vectors, ``[texts, d_word]``.
+
+    Args:
+        texts: token ids of each.
+        table: vectors of all words, ``[vocabulary, d_word]``.
+    """
+    rows = [table[list(ids)].float().sum(dim=0) / max(len(ids), 1) ** 0.5 for ids in texts]
+    return torch.stack(rows)
+
+
+def fit_naming(
+    inputs: np.ndarray,
+    tags: Sequence[Sequence[str]],
+    texts: Sequence[str],
+    words: np.ndarray,
+    config: NamingConfig,
+) -> NamingFit | None:
+    """Two regressions on tags, in the directions that songs tell most of.
+
+    Args:
+        inputs: ``[songs, n]``, means over clips of :func:`retrieval.beside.clip_inputs`.
+        tags: of each song.
+        texts: short texts, of any songs.
+        words: ``[texts, d_word]``, :func:`word_inputs` of them.
+        config: width, shrinkage and what rare tags weigh.
+
+    Returns:
+        None where not one tag is that of several songs, or named by any text.
+    """
+    known = sorted(tag for tag, n in Counter(t for own in tags for t in set(own)).items()
+                   if _LEAST <= n < len(tags))  # fmt: skip
+    named = mentions(texts, known)
+    if not named.any():
+        return None
+    x = inputs.astype(np.float64)
+    true = np.array([[tag in own for tag in known] for own in map(set, tags)], np.float64)
+    weight = (true.mean(axis=0) + config.rarity) ** -0.5
+    matrix, bias, mean = ridge(x, true, np.ones(len(x)), config.shrink)
+    predicted = np.empty_like(true)
+    for fold in range(_FOLDS):
+        without = np.arange(len(x)) % _FOLDS != fold
+        m, b, middle = ridge(x[without], true[without], np.ones(without.sum()), config.shrink)
+        predicted[~without] = (x[~without] @ m.T + b - middle) * weight
+    found = np.linalg.svd(predicted, full_matrices=False)[2][: config.dim]
+    axes = np.zeros((config.dim, len(known)))  # few songs have fewer directions
+    axes[: len(found)] = found
+    said = (named * weight) @ axes.T
+    reads, reads_bias, _ = ridge(words.astype(np.float64), said, np.ones(len(words)), _WORDS_SHRINK)
+    own = axes * weight
+    return NamingFit(own @ matrix, own @ (bias - mean), reads, reads_bias, predicted @ axes.T)
+
+
+def mentions(texts: Sequence[str], tags: Sequence[str]) -> np.ndarray:
+    """Which tags stand in each text, whole words, bool ``[texts, tags]``.
+
+    Of tags within one another the longest counts: "electric piano" does not name the piano.
+    """
+    found = np.zeros((len(texts), len(tags)), bool)
+    number = {tag.lower(): i for i, tag in enumerate(tags)}
+    if not number:
+        return found
+    longest_first = sorted(number, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+    for row, text in zip(found, texts, strict=True):
+        row[[number[match] for match in pattern.findall(text.lower())]] = True
+    return found

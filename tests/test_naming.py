@@ -1,0 +1,323 @@
+"""An expert for what short queries name, inside the embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_querybank import TOLD, songs_of, state_of
+from tiny import make_net
+
+from index.exact import attention_weights, pair_score
+from index.query import Song, embed_query
+from retrieval import finish
+from retrieval.beside import Beside, ridge
+from retrieval.build import build_net
+from retrieval.checkpoint import load_model, save_checkpoint
+from retrieval.data.cache import CachedSong
+from retrieval.data.manifest import Caption
+from retrieval.errors import ConfigError
+from retrieval.finish import finished, with_naming
+from retrieval.gist import GistConfig
+from retrieval.inference import LongplayModel
+from retrieval.naming import Naming, NamingConfig, fit_naming, mentions, word_inputs
+from retrieval.narrow import NarrowConfig
+from retrieval.querybank import QuerybankConfig
+
+WANTED = NamingConfig(dim=4, strength=1.0, full_passages=3)
+ASKED = ["a piano", "Drums.", TOLD[0] + " Part 0.", "A piano. Then drums come in again."]
+WORDS = ["piano", "guitar", "drums", "strings", "loud", "soft", "fast", "slow"]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def planted(
+    songs: int = 160, noise: float = 0.3
+) -> tuple[np.ndarray, list[list[str]], list[str], np.ndarray, np.ndarray]:
+    """Songs whose numbers tell their tags, queries of one tag each, and words' vectors."""
+    rng = np.random.default_rng(0)
+    true = rng.random((songs, len(WORDS))) < np.linspace(0.1, 0.6, len(WORDS))
+    x = true @ rng.standard_normal((len(WORDS), 30)) * rng.uniform(0.1, 10, 30)
+    x += noise * rng.standard_normal(x.shape) * x.std(0) + 5
+    table = rng.standard_normal((len(WORDS) + 3, 24))
+    texts, rows = [], []
+    for i in range(3 * songs):
+        named = i % len(WORDS)
+        filler = len(WORDS) + rng.integers(3)
+        texts.append(f"something {WORDS[named]}")
+        rows.append((table[named] + table[filler]) / 2**0.5)
+    tags = [[w for w, has in zip(WORDS, own, strict=True) if has] for own in true]
+    return x, tags, texts, np.array(rows), true
+
+
+def test_it_finds_the_songs_of_which_a_named_tag_is_true() -> None:
+    x, tags, texts, words, true = planted()
+    fit = fit_naming(x[:120], tags[:120], texts, words, NamingConfig(dim=8, shrink=0.1))
+    assert fit is not None
+    heard = unit(x[120:] @ fit.songs.T + fit.songs_bias)
+    read = unit(words[: len(WORDS)] @ fit.texts.T + fit.texts_bias)
+    for named in range(len(WORDS)):
+        score = heard @ read[named]
+        own = true[120:, named]
+        assert score[own].mean() > score[~own].mean() + 0.2
+
+
+def test_held_out_songs_are_heard_by_what_the_others_teach() -> None:
+    x, tags, texts, words, _ = planted()
+    shuffled = [tags[i] for i in np.random.default_rng(1).permutation(len(tags))]
+    fit = fit_naming(x, shuffled, texts, words, NamingConfig(dim=8, shrink=1e-3))
+    assert fit is not None
+    known = np.array([[w in own for w in WORDS] for own in shuffled], float)
+    read = unit(words[: len(WORDS)] @ fit.texts.T + fit.texts_bias)
+    inside = unit(x @ fit.songs.T + fit.songs_bias) @ read.T
+    outside = unit(fit.held_out) @ read.T
+
+    def told(score: np.ndarray) -> float:
+        return float(np.corrcoef(score.ravel(), (known - known.mean(0)).ravel())[0, 1])
+
+    assert told(inside) > 0.2  # learned by heart
+    assert abs(told(outside)) < 0.1
+
+
+def test_both_regressions_are_one() -> None:
+    """With few rows and with many, against the normal equations."""
+    rng = np.random.default_rng(2)
+    for rows, columns in ((12, 30), (60, 7)):
+        x, y = rng.standard_normal((rows, columns)) * 3 + 1, rng.standard_normal((rows, 2))
+        weights = rng.uniform(0.5, 2, rows)
+        weights /= weights.mean()
+        matrix, bias, mean = ridge(x, y, weights, 0.3)
+        middle = weights @ x / rows
+        spread = np.sqrt(weights @ (x - middle) ** 2 / rows)
+        z = (x - middle) / spread
+        normal = (z.T * weights) @ z + 0.3 * columns * np.eye(columns)
+        expected = np.linalg.solve(normal, (z.T * weights) @ (y - mean)).T / spread
+        assert np.allclose(matrix, expected)
+        assert np.allclose(bias, mean - expected @ middle)
+        assert np.allclose(mean, weights @ y / rows)
+
+
+def test_what_texts_name() -> None:
+    tags = ["piano", "electric piano", "R&B", "drum", "3/4", "C++"]
+    texts = ["An electric piano.", "Piano and drums", "r&b in 3/4; piano", "pianos", "C++, piano"]
+    found = mentions(texts, tags)
+    names = [{tag for tag, has in zip(tags, row, strict=True) if has} for row in found]
+    assert names == [
+        {"electric piano"},
+        {"piano"},
+        {"R&B", "3/4", "piano"},
+        set(),
+        {"C++", "piano"},
+    ]
+    assert not mentions(texts, []).any()
+
+
+def test_tags_of_few_songs_and_of_all_are_left_out() -> None:
+    x, tags, texts, words, _ = planted(40)
+    config = NamingConfig(dim=4)
+    plain = fit_naming(x, tags, texts, words, config)
+    more = [[*own, "instrumental", *(["zither"] if i < 2 else [])] for i, own in enumerate(tags)]
+    again = fit_naming(x, more, [*texts, "a zither"], np.vstack([words, words[:1]]), config)
+    assert plain is not None
+    assert again is not None
+    assert np.allclose(np.abs(plain.songs), np.abs(again.songs))  # but for signs
+    assert fit_naming(x, tags, ["nothing"] * 3, words[:3], config) is None
+    assert fit_naming(x, [["all"]] * 40, texts, words, config) is None
+
+
+def test_few_songs_have_fewer_directions() -> None:
+    x, tags, texts, words, _ = planted(10)
+    fit = fit_naming(x, tags, texts, words, NamingConfig(dim=20))
+    assert fit is not None
+    assert fit.songs.shape == (20, 30)
+    assert (fit.songs[len(WORDS) :] == 0).all()
+    assert np.isfinite(fit.texts).all()
+
+
+def test_texts_of_many_passages_are_left_alone() -> None:
+    naming = Naming(NamingConfig(dim=2, full_passages=5, inputs=3), 4)
+    gate = naming.gate(torch.tensor([1, 2, 3, 5, 9]))
+    assert gate.tolist() == pytest.approx([1, 0.75, 0.5, 0, 0])
+
+
+def test_words_are_summed() -> None:
+    table = torch.arange(12.0).reshape(4, 3)
+    found = word_inputs([[1, 1, 2, 3], [2], []], table)
+    assert torch.allclose(found[0], (2 * table[1] + table[2] + table[3]) / 2)
+    assert torch.equal(found[1], table[2])
+    assert (found[2] == 0).all()
+
+
+def told_songs(tmp_path: Path, net: object) -> list[CachedSong]:
+    """Songs with tags, queries and a long caption; some with "piano", some with "drums"."""
+    songs = []
+    for i, song in enumerate(songs_of(tmp_path, net, 12)):  # type: ignore[arg-type]
+        tags = [name for name, n in (("piano", 3), ("drums", 2), ("soft", 4)) if i % n == 0]
+        queries = [Caption(f"a {tag} {i}", form="query") for tag in tags or ["guitar"]]
+        captions = (Caption(TOLD[i % 2] + f" Part {i}.", form="long"), *queries)
+        songs.append(replace(song, song=replace(song.song, tags=tuple(tags), captions=captions)))
+    return songs
+
+
+def with_words_of_people(songs: list[CachedSong]) -> list[CachedSong]:
+    """The same songs; of half of them people wrote as well."""
+    told = [
+        Caption(f"Quirky and {word}.") for word in ("bare", "alone", "loud", "fast", "soft", "slow")
+    ]
+    return [
+        replace(s, song=replace(s.song, captions=(*s.song.captions, told[i])))
+        for i, s in enumerate(songs[:6])
+    ] + songs[6:]
+
+
+@pytest.fixture
+def pair(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[LongplayModel, LongplayModel, list[CachedSong]]:
+    """A network as trained, the same with the expert, and songs."""
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    net = make_net(tower, naming=WANTED)
+    songs = told_songs(tmp_path, net)
+    return LongplayModel(net, ""), LongplayModel(with_naming(net, songs), ""), songs
+
+
+def test_scores_are_those_of_both_experts(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    plain, both, songs = pair
+    naming = both.net.naming
+    assert naming is not None
+    assert both.dim == plain.dim + 4 + Beside.FILLERS
+    rest, scale = float(naming.rest), float(naming.scale)
+    assert both.tau == pytest.approx(rest * plain.tau)
+    seen = set()
+    for song in songs[:4]:
+        clips, wide = (state_of(m, song).clip_emb[0] for m in (plain, both))
+        assert torch.allclose(wide.norm(dim=1), torch.ones(len(wide)), atol=1e-6)
+        heard = both.net.encode_clips(song.prepared(), song.filled).detach()
+        of_song = naming.of_songs(heard[None], torch.ones(1, len(heard), dtype=torch.bool))[0]
+        for text in ASKED:
+            a, b = plain.embed_text(text), both.embed_text(text)
+            assert np.allclose(np.linalg.norm(b.passage_emb, axis=1), 1, atol=1e-6)
+            assert np.array_equal(a.passage_weight, b.passage_weight)
+            named = naming.read(both.net.named_words([a.passages]).detach())[0]
+            gate = max(0.0, 1 - (len(a.passages) - 1) / 2)
+            seen.add(gate)
+            attention = pair_score(a.passage_emb, a.passage_weight, clips.numpy(), plain.tau)
+            expected = rest * (attention + scale * gate * float(named @ of_song))
+            score = pair_score(b.passage_emb, b.passage_weight, wide.numpy(), both.tau)
+            assert score == pytest.approx(expected, abs=2e-6)
+            assert np.allclose(
+                attention_weights(a.passage_emb, clips.numpy(), plain.tau),
+                attention_weights(b.passage_emb, wide.numpy(), both.tau),
+                atol=1e-5,
+            )
+    assert seen == {0.0, 0.5, 1.0}
+
+
+def test_a_text_is_the_same_in_any_batch(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    _, both, _ = pair
+    split = [[p.text for p in both.net.split(text)] for text in ASKED]
+    with torch.inference_mode():
+        together = both.net.encode_texts(split)
+    for i, text in enumerate(ASKED):
+        alone = both.embed_text(text).passage_emb
+        assert np.allclose(together.passage_emb[i, : len(alone)].numpy(), alone, atol=1e-6)
+        assert (together.passage_emb[i, len(alone) :] == 0).all()
+
+
+def test_a_song_that_asks_is_most_like_itself(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
+) -> None:
+    _, both, songs = pair
+    embedded = [state_of(both, song).clip_emb[0].numpy() for song in songs]
+    asks = embed_query(Song(songs[2].song.audio), both)
+    scores = [pair_score(asks.passage_emb, asks.passage_weight, c, both.tau) for c in embedded]
+    assert int(np.argmax(scores)) == 2
+
+
+def test_a_checkpoint_keeps_it_and_training_begins_without(
+    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]], tmp_path: Path
+) -> None:
+    plain, both, songs = pair
+    again = load_model(save_checkpoint(both.net, tmp_path / "c", {}, "# card"))
+    a, b = (m.embed_song(songs[0].song.audio).clip_emb for m in (again, both))
+    assert np.array_equal(a, b)
+    assert np.array_equal(
+        again.embed_text(ASKED[0]).passage_emb, both.embed_text(ASKED[0]).passage_emb
+    )
+    fusion = {"pooling": "attention", "passage_reach": None, "dropout": 0.0}
+    settings = {"init": str(tmp_path / "c"), "captioner": None, "freeze": None}
+    net = build_net({**settings, "fusion": {**fusion, "naming": {"dim": 3}}}, lambda text: (1, 2))
+    assert net.naming is None
+    assert net.config.naming == NamingConfig(3)
+    assert net.config.joint_dim == plain.dim
+
+
+def test_with_gist_narrow_space_and_bank_all_are_there(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
+    given = {"gist": GistConfig(dim=3), "naming": WANTED, "querybank": bank}
+    net = make_net(tower, **given, narrow=NarrowConfig(dim=18))
+    songs = told_songs(tmp_path, net)
+    made = finished(net, with_words_of_people(songs))
+    for part in (made.gist, made.naming, made.narrow, made.querybank):
+        assert part is not None
+    assert made.config.joint_dim == 18
+    assert made.narrow.songs.shape[1] == net.config.dim + 3 + 4 + 2 * Beside.FILLERS
+    scale = float(made.gist.rest) * float(made.naming.rest) * float(made.narrow.scale)
+    assert float(made.tau.detach()) == pytest.approx(0.8 * scale * float(net.trained_tau.detach()))
+
+
+def test_what_people_write_is_left_to_the_gist(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    net = make_net(tower, gist=GistConfig(dim=3), naming=WANTED)
+    songs = told_songs(tmp_path, net)
+    made = finished(net, with_words_of_people(songs))
+    assert made.gist is not None
+    assert made.naming is not None
+    own = slice(0, 4)
+    sizes = {}
+    for text in ("Quirky and loud.", "a drums 2"):
+        gate = float(made.gist.of_texts(made.whole_texts([[text]]).detach())[1])
+        with torch.inference_mode():
+            emb = made.encode_texts([[text]]).passage_emb[0, 0, own]
+        sizes[text] = float(emb.norm() / (1 - made.naming.rest).sqrt())
+        assert sizes[text] == pytest.approx(1 - gate, abs=1e-5)
+    assert sizes["Quirky and loud."] < 0.4 < 0.6 < sizes["a drums 2"]
+
+
+def test_it_needs_songs_with_tags_and_queries(
+    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = make_net(tower, naming=WANTED)
+    songs = told_songs(tmp_path, net)
+    assert with_naming(net, songs) is net  # too few
+    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    assert with_naming(net, songs) is not net
+    without = [replace(s, song=replace(s.song, tags=())) for s in songs]
+    assert with_naming(net, without) is net
+    mute = [replace(s, song=replace(s.song, captions=s.song.captions[:1])) for s in songs]
+    assert with_naming(net, mute) is net
+    assert with_naming(make_net(tower), songs).naming is None
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"dim": 0}, "dim 0"), ({"full_passages": 1}, "full_passages 1"), ({"rarity": 0.0}, "rarity"),
+     ({"strength": -1.0}, "strength -1.0")],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(given: dict[str, float], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        NamingConfig(**given)  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ and index stay as they are, and rows stay unit vectors.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,23 @@ from torch.nn import functional as F
 
 #: Of the median spread of what is read: below, a number counts as constant.
 _CONSTANT = 1e-3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an expert is fitted to be; rows of the matrices are its coordinates.
+
+    Attributes:
+        songs, songs_bias: clips' numbers ``[dim, inputs]``, ``[dim]`` to vectors of songs.
+        texts, texts_bias: what is read of texts ``[dim, d_text]``, ``[dim]`` to theirs.
+        held_out: vectors of the songs by what was fitted without them, ``[songs, dim]``.
+    """
+
+    songs: np.ndarray
+    songs_bias: np.ndarray
+    texts: np.ndarray
+    texts_bias: np.ndarray
+    held_out: np.ndarray
 
 
 class Beside(nn.Module):
@@ -130,3 +149,23 @@ def ridge(
         found = np.linalg.solve(own, (z.T * weights) @ (y - mean)).T
     matrix = found / (z.shape[1] * spread)
     return matrix, mean - matrix @ middle, mean
+
+
+def held_out(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, shrink: float, folds: int
+) -> np.ndarray:
+    """What :func:`ridge` says of each row, from the rows of other folds, less their mean of y."""
+    found = np.empty_like(y)
+    for fold in range(folds):
+        without = np.arange(len(x)) % folds != fold
+        matrix, bias, mean = ridge(x[without], y[without], weights[without], shrink)
+        found[~without] = x[~without] @ matrix.T + bias - mean
+    return found
+
+
+def main_axes(rows: np.ndarray, dim: int) -> np.ndarray:
+    """The directions in which rows are largest, ``[dim, columns]``; few rows have fewer, then 0."""
+    found = np.linalg.svd(rows, full_matrices=False)[2][:dim]
+    axes = np.zeros((dim, rows.shape[1]))
+    axes[: len(found)] = found
+    return axes

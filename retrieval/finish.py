@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from retrieval.beside import Beside
+from retrieval.beside import Beside, Fit
 from retrieval.build import copy_weights
 from retrieval.data.cache import CachedSong
-from retrieval.gist import GistFit, fit_gate, fit_gist
+from retrieval.gist import fit_gate, fit_gist
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
-from retrieval.naming import NamingFit, fit_naming
+from retrieval.naming import fit_naming
 from retrieval.narrow import FILLERS, fit_narrow
 from retrieval.querybank import RESERVED
 from retrieval.scoring import embed_texts, encode_songs, score_matrix
@@ -115,7 +115,7 @@ def _words(net: CoLLAP, texts: Sequence[str]) -> np.ndarray:
     return net.named_words(split).cpu().numpy()
 
 
-def _copy(expert: Beside, fit: GistFit | NamingFit) -> None:
+def _copy(expert: Beside, fit: Fit) -> None:
     for name in ("songs", "songs_bias", "texts", "texts_bias"):
         getattr(expert, name).copy_(torch.as_tensor(getattr(fit, name)))
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from retrieval.beside import Beside, ridge
+from retrieval.beside import Beside, Fit, held_out, main_axes, ridge
 from retrieval.errors import ConfigError
 
 #: Parts of the songs, each predicted by what the others teach, that tell how far to trust it.
@@ -50,23 +50,6 @@ class GistConfig:
                 f"gist: dim {self.dim}, inputs {self.inputs}, shrink {self.shrink}, strength "
                 f"{self.strength}, expected at least 1, at least 0, and above 0 twice"
             )
-
-
-@dataclass(frozen=True)
-class GistFit:
-    """What :func:`fit_gist` finds; rows of the matrices are coordinates of the gist.
-
-    Attributes:
-        songs, songs_bias: clips' numbers ``[dim, inputs]``, ``[dim]`` to gists.
-        texts, texts_bias: the text tower's unit vectors ``[dim, d_text]``, ``[dim]`` to gists.
-        held_out: gists of the songs by what was fitted without them, unit rows ``[songs, dim]``.
-    """
-
-    songs: np.ndarray
-    songs_bias: np.ndarray
-    texts: np.ndarray
-    texts_bias: np.ndarray
-    held_out: np.ndarray
 
 
 class Gist(Beside):
@@ -109,7 +92,7 @@ def text_inputs(vectors: Tensor, passage_mask: Tensor) -> Tensor:
 
 def fit_gist(
     inputs: np.ndarray, vectors: np.ndarray, weights: np.ndarray, config: GistConfig
-) -> GistFit:
+) -> Fit:
     """Weighted ridge regression of texts on songs, in the directions that songs tell most of.
 
     Args:
@@ -122,18 +105,10 @@ def fit_gist(
     weights = weights / weights.mean()
     matrix, bias, targets_mean = ridge(x, y, weights, config.shrink)
     told = (x @ matrix.T + bias) - targets_mean
-    found = np.linalg.svd(np.sqrt(weights)[:, None] * told, full_matrices=False)[2][: config.dim]
-    axes = np.zeros((config.dim, y.shape[1]))  # few songs have fewer directions
-    axes[: len(found)] = found
-    held_out = np.empty((len(x), len(axes)))
-    for fold in range(_FOLDS):
-        without = np.arange(len(x)) % _FOLDS != fold
-        m, b, mean = ridge(x[without], y[without], weights[without], config.shrink)
-        held_out[~without] = (x[~without] @ m.T + b - mean) @ axes.T
-    return GistFit(
-        axes @ matrix, axes @ (bias - targets_mean), axes, -axes @ targets_mean,
-        held_out / np.maximum(np.linalg.norm(held_out, axis=1, keepdims=True), 1e-12),
-    )  # fmt: skip
+    axes = main_axes(np.sqrt(weights)[:, None] * told, config.dim)
+    left_out = held_out(x, y, weights, config.shrink, _FOLDS) @ axes.T
+    left_out /= np.maximum(np.linalg.norm(left_out, axis=1, keepdims=True), 1e-12)
+    return Fit(axes @ matrix, axes @ (bias - targets_mean), axes, -axes @ targets_mean, left_out)
 
 
 def fit_gate(ours: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.beside import Beside, ridge
+from retrieval.beside import Beside, Fit, held_out, main_axes, ridge
 from retrieval.errors import ConfigError
 
 #: Songs that must have a tag; fewer do not tell how it sounds.
@@ -69,23 +69,6 @@ class NamingConfig:
             )
 
 
-@dataclass(frozen=True)
-class NamingFit:
-    """What :func:`fit_naming` finds; rows of the matrices are coordinates of the expert.
-
-    Attributes:
-        songs, songs_bias: clips' numbers ``[dim, inputs]``, ``[dim]`` to what is heard.
-        texts, texts_bias: words' numbers ``[dim, d_word]``, ``[dim]`` to what is named.
-        held_out: what is heard in the songs by what was fitted without them, ``[songs, dim]``.
-    """
-
-    songs: np.ndarray
-    songs_bias: np.ndarray
-    texts: np.ndarray
-    texts_bias: np.ndarray
-    held_out: np.ndarray
-
-
 class Naming(Beside):
     """The fitted matrices.
 
@@ -120,7 +103,7 @@ def fit_naming(
     texts: Sequence[str],
     words: np.ndarray,
     config: NamingConfig,
-) -> NamingFit | None:
+) -> Fit | None:
     """Two regressions on tags, in the directions that songs tell most of.
 
     Args:
@@ -142,18 +125,12 @@ def fit_naming(
     true = np.array([[tag in own for tag in known] for own in map(set, tags)], np.float64)
     weight = (true.mean(axis=0) + config.rarity) ** -0.5
     matrix, bias, mean = ridge(x, true, np.ones(len(x)), config.shrink)
-    predicted = np.empty_like(true)
-    for fold in range(_FOLDS):
-        without = np.arange(len(x)) % _FOLDS != fold
-        m, b, middle = ridge(x[without], true[without], np.ones(without.sum()), config.shrink)
-        predicted[~without] = (x[~without] @ m.T + b - middle) * weight
-    found = np.linalg.svd(predicted, full_matrices=False)[2][: config.dim]
-    axes = np.zeros((config.dim, len(known)))  # few songs have fewer directions
-    axes[: len(found)] = found
+    predicted = held_out(x, true, np.ones(len(x)), config.shrink, _FOLDS) * weight
+    axes = main_axes(predicted, config.dim)
     said = (named * weight) @ axes.T
     reads, reads_bias, _ = ridge(words.astype(np.float64), said, np.ones(len(words)), _WORDS_SHRINK)
     own = axes * weight
-    return NamingFit(own @ matrix, own @ (bias - mean), reads, reads_bias, predicted @ axes.T)
+    return Fit(own @ matrix, own @ (bias - mean), reads, reads_bias, predicted @ axes.T)
 
 
 def mentions(texts: Sequence[str], tags: Sequence[str]) -> np.ndarray:

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from experts import Pair, check_any_batch, check_kept, check_scores, check_song_asks, unit
 from test_querybank import TOLD, songs_of, state_of
 from tiny import make_net
 
-from index.exact import attention_weights, pair_score
-from index.query import Song, embed_query
+from index.exact import pair_score
 from retrieval import finish
 from retrieval.beside import Beside, ridge
-from retrieval.build import build_net
-from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption
 from retrieval.errors import ConfigError
@@ -30,10 +28,6 @@ from retrieval.querybank import QuerybankConfig
 WANTED = NamingConfig(dim=4, strength=1.0, full_passages=3)
 ASKED = ["a piano", "Drums.", TOLD[0] + " Part 0.", "A piano. Then drums come in again."]
 WORDS = ["piano", "guitar", "drums", "strings", "loud", "soft", "fast", "slow"]
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def planted(
@@ -191,9 +185,7 @@ def with_words_of_people(songs: list[CachedSong]) -> list[CachedSong]:
 
 
 @pytest.fixture
-def pair(
-    tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[LongplayModel, LongplayModel, list[CachedSong]]:
+def pair(tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A network as trained, the same with the expert, and songs."""
     monkeypatch.setattr(finish, "LEAST_SONGS", 2)
     net = make_net(tower, naming=WANTED)
@@ -201,38 +193,17 @@ def pair(
     return LongplayModel(net, ""), LongplayModel(with_naming(net, songs), ""), songs
 
 
-def test_scores_are_those_of_both_experts(
-    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
-) -> None:
+def test_scores_are_those_of_both_experts(pair: Pair) -> None:
     plain, both, songs = pair
     naming = both.net.naming
     assert naming is not None
-    assert both.dim == plain.dim + 4 + Beside.FILLERS
-    rest, scale = float(naming.rest), float(naming.scale)
-    assert both.tau == pytest.approx(rest * plain.tau)
-    seen = set()
-    for song in songs[:4]:
-        clips, wide = (state_of(m, song).clip_emb[0] for m in (plain, both))
-        assert torch.allclose(wide.norm(dim=1), torch.ones(len(wide)), atol=1e-6)
-        heard = both.net.encode_clips(song.prepared(), song.filled).detach()
-        of_song = naming.of_songs(heard[None], torch.ones(1, len(heard), dtype=torch.bool))[0]
-        for text in ASKED:
-            a, b = plain.embed_text(text), both.embed_text(text)
-            assert np.allclose(np.linalg.norm(b.passage_emb, axis=1), 1, atol=1e-6)
-            assert np.array_equal(a.passage_weight, b.passage_weight)
-            named = naming.read(both.net.named_words([a.passages]).detach())[0]
-            gate = max(0.0, 1 - (len(a.passages) - 1) / 2)
-            seen.add(gate)
-            attention = pair_score(a.passage_emb, a.passage_weight, clips.numpy(), plain.tau)
-            expected = rest * (attention + scale * gate * float(named @ of_song))
-            score = pair_score(b.passage_emb, b.passage_weight, wide.numpy(), both.tau)
-            assert score == pytest.approx(expected, abs=2e-6)
-            assert np.allclose(
-                attention_weights(a.passage_emb, clips.numpy(), plain.tau),
-                attention_weights(b.passage_emb, wide.numpy(), both.tau),
-                atol=1e-5,
-            )
-    assert seen == {0.0, 0.5, 1.0}
+
+    def reads(passages: list[str]) -> tuple[torch.Tensor, float]:
+        vector = naming.read(both.net.named_words([passages]).detach())[0]
+        return vector, max(0.0, 1 - (len(passages) - 1) / 2)
+
+    assert len(naming.songs) == 4
+    assert set(check_scores((plain, both, songs[:4]), naming, ASKED, reads)) == {0.0, 0.5, 1.0}
 
 
 def test_its_scores_spread_as_the_attention_s(
@@ -259,45 +230,18 @@ def test_its_scores_spread_as_the_attention_s(
     assert products.std() == pytest.approx(0.7 * np.std(scores), rel=1e-3)
 
 
-def test_a_text_is_the_same_in_any_batch(
-    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
-) -> None:
-    _, both, _ = pair
-    split = [[p.text for p in both.net.split(text)] for text in ASKED]
-    with torch.inference_mode():
-        together = both.net.encode_texts(split)
-    for i, text in enumerate(ASKED):
-        alone = both.embed_text(text).passage_emb
-        assert np.allclose(together.passage_emb[i, : len(alone)].numpy(), alone, atol=1e-6)
-        assert (together.passage_emb[i, len(alone) :] == 0).all()
+def test_a_text_is_the_same_in_any_batch(pair: Pair) -> None:
+    check_any_batch(pair[1], ASKED)
 
 
-def test_a_song_that_asks_is_most_like_itself(
-    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]],
-) -> None:
-    _, both, songs = pair
-    embedded = [state_of(both, song).clip_emb[0].numpy() for song in songs]
-    asks = embed_query(Song(songs[2].song.audio), both)
-    scores = [pair_score(asks.passage_emb, asks.passage_weight, c, both.tau) for c in embedded]
-    assert int(np.argmax(scores)) == 2
+def test_a_song_that_asks_is_most_like_itself(pair: Pair) -> None:
+    check_song_asks(pair[1], pair[2])
 
 
-def test_a_checkpoint_keeps_it_and_training_begins_without(
-    pair: tuple[LongplayModel, LongplayModel, list[CachedSong]], tmp_path: Path
-) -> None:
-    plain, both, songs = pair
-    again = load_model(save_checkpoint(both.net, tmp_path / "c", {}, "# card"))
-    a, b = (m.embed_song(songs[0].song.audio).clip_emb for m in (again, both))
-    assert np.array_equal(a, b)
-    assert np.array_equal(
-        again.embed_text(ASKED[0]).passage_emb, both.embed_text(ASKED[0]).passage_emb
-    )
-    fusion = {"pooling": "attention", "passage_reach": None, "dropout": 0.0}
-    settings = {"init": str(tmp_path / "c"), "captioner": None, "freeze": None}
-    net = build_net({**settings, "fusion": {**fusion, "naming": {"dim": 3}}}, lambda text: (1, 2))
+def test_a_checkpoint_keeps_it_and_training_begins_without(pair: Pair, tmp_path: Path) -> None:
+    net = check_kept(pair, ASKED[0], tmp_path / "c", {"naming": {"dim": 3}})
     assert net.naming is None
     assert net.config.naming == NamingConfig(3)
-    assert net.config.joint_dim == plain.dim
 
 
 def test_with_gist_narrow_space_and_bank_all_are_there(

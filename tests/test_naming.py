@@ -14,7 +14,7 @@ from tiny import make_net
 
 from index.exact import pair_score
 from retrieval import finish
-from retrieval.beside import Beside, ridge
+from retrieval.beside import Beside, held_out, ridge
 from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption
 from retrieval.errors import ConfigError
@@ -94,6 +94,17 @@ def test_both_regressions_are_one() -> None:
         assert np.allclose(matrix, expected)
         assert np.allclose(bias, mean - expected @ middle)
         assert np.allclose(mean, weights @ y / rows)
+
+
+def test_rows_left_out_are_told_by_the_others() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((9, 4)), rng.standard_normal((9, 2)) + 5
+    weights = rng.uniform(0.5, 2, 9)
+    found = held_out(x, y, weights, 0.3, 3)
+    for i in range(9):
+        others = np.arange(9) % 3 != i % 3
+        matrix, bias, mean = ridge(x[others], y[others], weights[others], 0.3)
+        assert np.allclose(found[i], matrix @ x[i] + bias - mean)
 
 
 def test_what_texts_name() -> None:

@@ -37,4 +37,7 @@ def mix_clips(
     once = torch.tensor([kind.exclusive for kind in labels.kinds for _ in kind.names])
     both = torch.maximum(target[first], target[second])
     both = both.masked_fill(once.to(target.device), float("nan"))
-    return torch.cat([blended, prepared[m:]]), torch.cat([both, target[m:]])
+    # Not joined with `cat`, which takes no float16 under autocast on a CPU.
+    prepared, target = prepared.clone(), target.clone()
+    prepared[first], target[first] = blended, both
+    return prepared, target

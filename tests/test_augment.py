@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,6 +96,8 @@ def test_a_cut_by_hand() -> None:
     assert cut.text == "6-69 %: Strings join. 69-100 %: Drums alone."
     assert [(s.start_s, s.end_s) for s in cut.sections] == [(2, 22), (22, 32)]
     assert cut_caption(timed([10, 20, 10]), 12, 18) is None
+    query = replace(timed([10, 20, 10]), form="query")  # "late in the song" is so of the whole song
+    assert cut_caption(query, 8, 40) is None
 
 
 def test_only_captions_that_stand_alone_are_shuffled() -> None:

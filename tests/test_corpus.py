@@ -17,7 +17,7 @@ from retrieval.audio import load_audio
 from retrieval.data.corpus.arrange.midi_file import read_midi
 from retrieval.data.corpus.captions.long import MAX_WORDS, MIN_WORDS
 from retrieval.data.corpus.captions.make import make_texts
-from retrieval.data.corpus.captions.short import QUERY_WORDS, SHORT_WORDS
+from retrieval.data.corpus.captions.short import QUERY_WORDS, SHORT_WORDS, queries
 from retrieval.data.corpus.compose.forms import FORMS
 from retrieval.data.corpus.compose.metre import METRES
 from retrieval.data.corpus.compose.plan import ROLES, make_plan, reorder
@@ -146,6 +146,37 @@ def test_captions_hold_to_their_lengths_and_name_exactly_who_plays(seed: int) ->
     assert len(texts.queries) >= 6
     assert all(SHORT_WORDS[0] <= len(c.text.split()) <= SHORT_WORDS[1] for c in texts.shorts)
     assert all(QUERY_WORDS[0] <= len(c.text.split()) <= QUERY_WORDS[1] for c in texts.queries)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_searches_for_a_moment_know_its_section(seed: int) -> None:
+    facts = facts_of(seed)
+    told = make_texts(facts, f"w {seed}").queries
+    moments = [caption for caption in told if caption.sections]
+    by_start = {round(section.start_s, 3): section for section in facts.sections}
+    changed = [section for section in facts.sections[1:] if section.enters or section.leaves]
+    assert bool(moments) == bool(changed)
+    for caption in moments:
+        (span,) = caption.sections
+        section = by_start[span.start_s]
+        assert span.end_s == round(section.end_s, 3)
+        assert span.text == caption.text
+        share = section.start_s / facts.duration_s
+        where = "early on" if share < 0.3 else "halfway" if share < 0.6 else "late in the song"
+        assert where in caption.text
+        who = section.leaves if re.search(r"\bdrops? out\b", caption.text) else section.enters
+        clause = re.split(r"\b(?:where|when)\b", caption.text)[-1]
+        assert named(clause, facts)
+        assert named(clause, facts) <= set(who)
+    assert all("where" not in c.text or c.sections for c in told if changed)
+
+
+def test_songs_have_up_to_forty_queries_the_first_as_before() -> None:
+    facts = facts_of(3)
+    few, many = queries(facts, "w", 6), queries(facts, "w", 40)
+    assert len(many) > 30
+    assert len({caption.text for caption in many}) == len(many)
+    assert many[:6] == few
 
 
 def named(text: str, facts: SongFacts) -> set[str]:

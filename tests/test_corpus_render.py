@@ -346,6 +346,7 @@ def test_a_composed_corpus_is_repeatable_and_facts_are_those_of_the_notes(tmp_pa
         (["render.format=wma"], "render.format: 'wma', expected one of mp3"),
         (["render.sound_fonts=[/no.sf2]"], "/no.sf2 not found"),
         (["corpus.min_s=500"], "min_s, max_s: 500"),
+        (["queries=41"], "queries: got 41, expected 0 to 40"),
         (["corpus.styles=[polka]"], "styles: 'polka'"),
     ],
 )

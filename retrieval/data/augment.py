@@ -108,8 +108,10 @@ def cut_caption(caption: Caption, start_s: float, end_s: float) -> Caption | Non
     What the caption says of the whole song is left out: it may not be true of a part.
 
     Returns:
-        None where no section lies inside.
+        None where no section lies inside, and for a query: it says where in the whole song.
     """
+    if caption.form == "query":
+        return None
     kept = []
     for section in caption.sections:
         start, end = max(section.start_s, start_s), min(section.end_s, end_s)

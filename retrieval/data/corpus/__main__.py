@@ -31,6 +31,7 @@ def run(cfg: DictConfig) -> Report:
         test=cfg.test,
         splits=tuple(cfg.splits),
         workers=cfg.workers,
+        queries=cfg.queries,
     )
     source = make(cfg.corpus, _convert_="object")
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from retrieval.data.corpus.captions.make import QUERIES, SHORTS
+from retrieval.data.corpus.captions.make import MOST_QUERIES, QUERIES, SHORTS
 from retrieval.data.corpus.record import read_record, recipe_digest, write_record
 from retrieval.data.corpus.source import Entry, Made, Source
 from retrieval.data.manifest import Caption, Song, write_manifest
 from retrieval.errors import ComposeError, ConfigError, LongplayError
 
 #: Raised when the composer, the captions or the production change what they write.
-VERSION = 2
+VERSION = 3
 SPLITS = ("train", "val", "test")
 _AHEAD = 4  # entries a worker that are submitted but not begun
 
@@ -38,6 +38,7 @@ class Recipe:
         val, test: shares of the groups.
         splits: the splits of which songs are made.
         workers: processes.
+        queries: that a song has in the manifest, at most.
     """
 
     out: Path
@@ -47,8 +48,11 @@ class Recipe:
     test: float = 0.1
     splits: tuple[str, ...] = SPLITS
     workers: int = 1
+    queries: int = QUERIES
 
     def __post_init__(self) -> None:
+        if not 0 <= self.queries <= MOST_QUERIES:
+            raise ConfigError(f"queries: got {self.queries}, expected 0 to {MOST_QUERIES}")
         unknown = sorted(set(self.splits) - set(SPLITS))
         if unknown or not self.splits:
             raise ConfigError(f"splits: got {list(self.splits)}, expected some of {list(SPLITS)}")
@@ -144,18 +148,18 @@ def write_songs(
             split = recipe.split_of(entry)
             audio = _audio(recipe, entry).absolute()
             yield Song(
-                entry.name, audio, _unused(made, used), made.texts.tags, split, made.licence,
-                made.title, made.meta, made.labels,
+                entry.name, audio, _unused(made, used, recipe.queries), made.texts.tags, split,
+                made.licence, made.title, made.meta, made.labels,
             )  # fmt: skip
 
     write_manifest(songs(), manifest)
     return tuple(twice)
 
 
-def _unused(made: Made, used: set[str]) -> tuple[Caption, ...]:
+def _unused(made: Made, used: set[str], queries: int) -> tuple[Caption, ...]:
     """The fixed captions, and as many of the others as a song gets, none used before."""
     chosen = list(made.texts.fixed)
-    for options, count in ((made.texts.shorts, SHORTS), (made.texts.queries, QUERIES)):
+    for options, count in ((made.texts.shorts, SHORTS), (made.texts.queries, queries)):
         chosen += list(islice((c for c in options if c.text not in used), count))
     used.update(c.text for c in chosen)
     return tuple(chosen)

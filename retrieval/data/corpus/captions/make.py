@@ -10,7 +10,7 @@ from retrieval.data.corpus.captions.short import queries, short_captions, tags, 
 from retrieval.data.corpus.facts import SongFacts
 from retrieval.data.manifest import Caption
 
-SHORTS, QUERIES = 1, 6
+SHORTS, QUERIES, MOST_QUERIES = 1, 6, 40
 _SPARES = 6
 
 
@@ -35,6 +35,6 @@ def make_texts(facts: SongFacts, seed: str) -> Texts:
     return Texts(
         (with_negatives(facts, seed, long_caption), with_negatives(facts, seed, timed_caption)),
         tuple(short_captions(facts, seed, SHORTS + _SPARES)),
-        tuple(queries(facts, seed, QUERIES + _SPARES)),
+        tuple(queries(facts, seed, MOST_QUERIES + _SPARES)),
         tags(facts),
     )

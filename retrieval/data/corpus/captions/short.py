@@ -12,7 +12,9 @@ from retrieval.data.manifest import Caption, Section
 
 SHORT_WORDS = (10, 25)
 QUERY_WORDS = (5, 15)
-_TRIES = 40
+_TRIES, _TRIES_A_QUERY = 40, 3
+#: A search, and the section that it is about where it is about one moment.
+_Search = tuple[str, SectionFacts | None]
 
 
 def short_captions(facts: SongFacts, seed: str, count: int) -> list[Caption]:
@@ -51,17 +53,29 @@ def timed_caption(facts: SongFacts, seed: str) -> Caption:
 
 
 def queries(facts: SongFacts, seed: str, count: int) -> list[Caption]:
-    """Searches as people type them: some vague, some about the whole, some about one moment."""
-    found: dict[str, None] = {}
+    """Searches as people type them: some vague, some about the whole, some about one moment.
+
+    Those about a moment have the section in which it comes, so that training knows where.
+    """
+    found: dict[str, SectionFacts | None] = {}
     makers = (_vague, _moment, _arc, _facts, _moment, _who)
-    for attempt in range(_TRIES):
+    for attempt in range(max(_TRIES, _TRIES_A_QUERY * count)):
         rng = random.Random(f"{seed} query {attempt}")
-        text = makers[attempt % len(makers)](facts, rng)
-        if text and QUERY_WORDS[0] <= words(text) <= QUERY_WORDS[1]:
-            found[text] = None
+        text, section = makers[attempt % len(makers)](facts, rng)
+        if QUERY_WORDS[0] <= words(text) <= QUERY_WORDS[1]:
+            found.setdefault(text, section)
         if len(found) == count:
             break
-    return [Caption(text, "generated", (), "query") for text in found]
+    return [
+        Caption(text, "generated", _spans(section, text), "query")
+        for text, section in found.items()
+    ]
+
+
+def _spans(section: SectionFacts | None, text: str) -> tuple[Section, ...]:
+    if section is None:
+        return ()
+    return (Section(round(section.start_s, 3), round(section.end_s, 3), text),)
 
 
 def tags(facts: SongFacts) -> tuple[str, ...]:
@@ -78,7 +92,7 @@ def _short(facts: SongFacts, rng: random.Random) -> str:
     tempo = w.tempo_phrase(facts.bpm, rng) if facts.bpm else ""
     key = w.key_phrase(facts.key, rng) if facts.key else ""
     who = join(facts.instruments[: rng.choice((2, 3, 4))])
-    event = _moment_clause(facts, rng)
+    event, _ = _moment_clause(facts, rng)
     return sentence(
         say(
             rng,
@@ -95,28 +109,31 @@ def _changed(facts: SongFacts) -> list[SectionFacts]:
     return [s for s in facts.sections[1:] if s.enters or s.leaves]
 
 
-def _moment_clause(facts: SongFacts, rng: random.Random) -> str:
+def _moment_clause(facts: SongFacts, rng: random.Random) -> _Search:
     """One change of who plays, and where in the song it comes."""
     options = _changed(facts)
     if not options:
-        return say(rng, "{<x> from start to end|always with <x>}", x=join(facts.instruments[:3]))
+        always = "{<x> from start to end|always with <x>}"
+        return say(rng, always, x=join(facts.instruments[:3])), None
     section = rng.choice(options)
     share = section.start_s / facts.duration_s
     where = "early on" if share < 0.3 else "halfway" if share < 0.6 else "late in the song"
     if section.leaves and (not section.enters or rng.random() < 0.5):
         names = section.leaves[-2:]
         drop = verb(names, "drop")
-        return say(rng, "{<x> <drop> out <where>|<where> <x> <drop> out}", x=the(names), drop=drop,
+        text = say(rng, "{<x> <drop> out <where>|<where> <x> <drop> out}", x=the(names), drop=drop,
                    where=where)  # fmt: skip
+        return text, section
     names = section.enters[:2]
     come = verb(names, "come")
-    return say(rng, "{<x> <come> in <where>|<where> <x> <come> in}", x=the(names), come=come,
+    text = say(rng, "{<x> <come> in <where>|<where> <x> <come> in}", x=the(names), come=come,
                where=where)  # fmt: skip
+    return text, section
 
 
-def _vague(facts: SongFacts, rng: random.Random) -> str:
+def _vague(facts: SongFacts, rng: random.Random) -> _Search:
     mood = rng.choice(facts.moods) if facts.moods else ""
-    return say(
+    text = say(
         rng,
         "{something <mood> with <x>|<mood> music with <x>, <tempo>"
         "|<tempo> <style> that feels <mood>"
@@ -126,32 +143,35 @@ def _vague(facts: SongFacts, rng: random.Random) -> str:
         mood=mood, x=rng.choice(facts.instruments), style=facts.style or "instrumental",
         tempo=tempo_word(facts.bpm) if facts.bpm else "free",
     )  # fmt: skip
+    return text, None
 
 
-def _moment(facts: SongFacts, rng: random.Random) -> str:
-    clause = _moment_clause(facts, rng)
-    return say(rng, "{where <c>|the part where <c>|<style> where <c>|the moment when <c>}",
+def _moment(facts: SongFacts, rng: random.Random) -> _Search:
+    clause, section = _moment_clause(facts, rng)
+    text = say(rng, "{where <c>|the part where <c>|<style> where <c>|the moment when <c>}",
                c=clause, style=facts.style or "music")  # fmt: skip
+    return text, section
 
 
-def _arc(facts: SongFacts, rng: random.Random) -> str:
+def _arc(facts: SongFacts, rng: random.Random) -> _Search:
     first, last = facts.sections[0], facts.sections[-1]
-    return say(
+    text = say(
         rng,
         "{starts with <a> and ends with <b>|opens with <a>, <c> at the loudest point"
         "|begins <how> with <a>, closes on <b>|<a> intro then <c>}",
         a=join(first.instruments[:2]), b=join(last.instruments[:2]), how=_how(first),
         c=join(max(facts.sections, key=lambda s: s.loudness_db).instruments[:3]),
     )  # fmt: skip
+    return text, None
 
 
 def _how(section: SectionFacts) -> str:
     return {"loud": "loud", "medium": "moderately loud", "soft": "quietly"}[section.level]
 
 
-def _facts(facts: SongFacts, rng: random.Random) -> str:
+def _facts(facts: SongFacts, rng: random.Random) -> _Search:
     bpm = str(round(facts.bpm)) if facts.bpm else ""
-    return say(
+    text = say(
         rng,
         "{<style> <bpm> bpm in <key>|<key> <style> with <x>, <bpm> bpm|<style> in <mode> with <x>}"
         if bpm and facts.key
@@ -161,11 +181,13 @@ def _facts(facts: SongFacts, rng: random.Random) -> str:
         x=rng.choice(facts.instruments), y=rng.choice(facts.instruments),
         tempo=tempo_word(facts.bpm) if facts.bpm else "free",
     )  # fmt: skip
+    return text, None
 
 
-def _who(facts: SongFacts, rng: random.Random) -> str:
+def _who(facts: SongFacts, rng: random.Random) -> _Search:
     names = list(facts.instruments)
     rng.shuffle(names)
-    return say(rng, "{<style> with <x>|<tempo> <style> with <x>|instrumental <style>, <x>}",
+    text = say(rng, "{<style> with <x>|<tempo> <style> with <x>|instrumental <style>, <x>}",
                style=facts.style or "music", x=join(names[:3]),
                tempo=tempo_word(facts.bpm) if facts.bpm else "free")  # fmt: skip
+    return text, None

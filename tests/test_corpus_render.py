@@ -48,6 +48,7 @@ class ToneSource:
     broken: tuple[int, ...] = ()
     slow_s: float = 0.0
     texts: dict[str, str] = field(default_factory=dict)
+    queries: int = 0
 
     def entries(self, seed: int) -> list[Entry]:
         return [Entry(f"tone-{i}", f"group-{i // 2}", number=i) for i in range(self.songs)]
@@ -60,7 +61,10 @@ class ToneSource:
         write_sound(tone, audio, RATE, 64)
         same = Caption("the same words for every song", "generated", (), "short")
         own = Caption(f"words for song {entry.number}", "generated", (), "short")
-        return Made(Texts((), (same, own), (), ("tone",)), entry.name, "CC0-1.0")
+        asked = tuple(
+            Caption(f"query {i} for song {entry.number}", form="query") for i in range(self.queries)
+        )
+        return Made(Texts((), (same, own), asked, ("tone",)), entry.name, "CC0-1.0")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -89,6 +93,16 @@ def test_no_text_is_used_for_two_songs(tmp_path: Path) -> None:
     texts = [c.text for song in read_manifest(report.manifest) for c in song.captions]
     assert len(texts) == len(set(texts)) == 12
     assert texts[0] == "the same words for every song"
+
+
+def test_a_song_has_as_many_queries_as_are_asked_for(tmp_path: Path) -> None:
+    source = ToneSource(songs=2, queries=9)
+    for wanted, expected in ((None, 6), (0, 0), (8, 8), (40, 9)):
+        given = {} if wanted is None else {"queries": wanted}
+        report = make_corpus(source, Recipe(tmp_path, **given))
+        for song in read_manifest(report.manifest):
+            own = [c.text for c in song.captions if c.form == "query"]
+            assert own == [f"query {i} for song {song.id[5:]}" for i in range(expected)]
 
 
 def test_a_broken_source_file_is_skipped_and_named(tmp_path: Path) -> None:

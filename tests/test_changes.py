@@ -12,7 +12,7 @@ from experts import Pair, check_any_batch, check_kept, check_scores, check_song_
 from test_querybank import TOLD, songs_of
 from tiny import make_net
 
-from retrieval import finish
+from retrieval import fitting
 from retrieval.beside import Beside
 from retrieval.changes import (
     WAYS,
@@ -27,7 +27,8 @@ from retrieval.changes import (
 from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption, Label, Section
 from retrieval.errors import ConfigError
-from retrieval.finish import finished, with_changes
+from retrieval.finish import finished
+from retrieval.fitting import with_changes
 from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
 from retrieval.naming import NamingConfig
@@ -180,7 +181,7 @@ def told_songs(tmp_path: Path, net: object) -> list[CachedSong]:
 @pytest.fixture
 def pair(tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A network as trained, the same with the expert, and songs."""
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, changes=WANTED)
     songs = told_songs(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_changes(net, songs), ""), songs
@@ -218,7 +219,7 @@ def test_a_checkpoint_keeps_it_and_training_begins_without(pair: Pair, tmp_path:
 def test_all_experts_stand_beside_one_another(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     naming = NamingConfig(dim=3, full_passages=3)
     net = make_net(
         tower, gist=GistConfig(dim=2), naming=naming, changes=WANTED, narrow=NarrowConfig(dim=16)
@@ -247,7 +248,7 @@ def test_it_needs_songs_with_players_and_searches_for_a_moment(
     net = make_net(tower, changes=WANTED)
     songs = told_songs(tmp_path, net)
     assert with_changes(net, songs) is net  # too few
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     assert with_changes(net, songs) is not net
     without = [replace(s, song=replace(s.song, labels=())) for s in songs]
     assert with_changes(net, without) is net
@@ -268,7 +269,7 @@ def test_the_change_is_that_of_the_player_who_is_named(tmp_path: Path, tower: Pa
 
     def way(text: str, share: float = 0.5, sections: int = 1) -> int | None:
         spans = tuple(Section(share * end, end, text) for _ in range(sections))
-        return finish.way_in(song, Caption(text, sections=spans, form="query"))
+        return fitting.way_in(song, Caption(text, sections=spans, form="query"))
 
     assert way("where the drums come in") == way_of(True, 0.5)
     assert way("where piano and guitar drop out") == way_of(False, 0.5)

@@ -12,12 +12,13 @@ from experts import Pair, check_any_batch, check_kept, check_scores, check_song_
 from test_querybank import TOLD, songs_of, state_of
 from tiny import make_net
 
-from retrieval import finish
+from retrieval import fitting
 from retrieval.beside import clip_inputs
 from retrieval.data.manifest import Caption
 from retrieval.encoders.transformer import TransformerEncoder
 from retrieval.errors import ConfigError
-from retrieval.finish import finished, with_gist
+from retrieval.finish import finished
+from retrieval.fitting import with_gist
 from retrieval.gist import Gist, GistConfig, fit_gate, fit_gist, text_inputs
 from retrieval.inference import LongplayModel
 from retrieval.narrow import NarrowConfig
@@ -144,7 +145,7 @@ def test_padding_is_not_read() -> None:
 @pytest.fixture
 def pair(tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A network as trained, the same with a gist, and songs; one has captions of the builder."""
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, gist=WANTED)
     songs = songs_of(tmp_path, net)
     built = Caption("This is a track. It has drums.", form="long")
@@ -195,7 +196,7 @@ def test_a_checkpoint_keeps_it_and_training_begins_without(pair: Pair, tmp_path:
 def test_with_narrow_space_and_bank_all_are_there(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
     net = make_net(tower, gist=WANTED, querybank=bank, narrow=NarrowConfig(dim=18))
     songs = songs_of(tmp_path, net)
@@ -222,7 +223,7 @@ def test_with_narrow_space_and_bank_all_are_there(
 def test_a_bank_is_read_by_texts_like_its_own(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
     net = make_net(tower, gist=WANTED, querybank=bank)
     songs = songs_of(tmp_path, net)
@@ -243,7 +244,7 @@ def test_a_bank_is_read_by_texts_like_its_own(
 def test_no_passage_is_read_twice(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, gist=WANTED, narrow=NarrowConfig(dim=12))
     songs = songs_of(tmp_path, net)
     read: list[str] = []
@@ -266,7 +267,7 @@ def test_it_needs_songs_that_people_wrote_of(
     net = make_net(tower, gist=WANTED)
     songs = songs_of(tmp_path, net)
     assert with_gist(net, songs) is net  # too few
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     caption = Caption("This is a track.", form="query")
     built = [replace(s, song=replace(s.song, captions=(caption,))) for s in songs]
     assert with_gist(net, built) is net

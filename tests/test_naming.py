@@ -13,12 +13,13 @@ from test_querybank import TOLD, songs_of, state_of
 from tiny import make_net
 
 from index.exact import pair_score
-from retrieval import finish
+from retrieval import fitting
 from retrieval.beside import Beside, held_out, ridge
 from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption
 from retrieval.errors import ConfigError
-from retrieval.finish import finished, with_naming
+from retrieval.finish import finished
+from retrieval.fitting import with_naming
 from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
 from retrieval.naming import Naming, NamingConfig, fit_naming, mentions, word_inputs
@@ -198,7 +199,7 @@ def with_words_of_people(songs: list[CachedSong]) -> list[CachedSong]:
 @pytest.fixture
 def pair(tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A network as trained, the same with the expert, and songs."""
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, naming=WANTED)
     songs = told_songs(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_naming(net, songs), ""), songs
@@ -220,10 +221,10 @@ def test_scores_are_those_of_both_experts(pair: Pair) -> None:
 def test_its_scores_spread_as_the_attention_s(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     fits = []
     monkeypatch.setattr(
-        finish, "fit_naming", lambda *given: fits.append(fit_naming(*given)) or fits[0]
+        fitting, "fit_naming", lambda *given: fits.append(fit_naming(*given)) or fits[0]
     )
     net = make_net(tower, naming=replace(WANTED, strength=0.7))
     songs = told_songs(tmp_path, net)
@@ -258,7 +259,7 @@ def test_a_checkpoint_keeps_it_and_training_begins_without(pair: Pair, tmp_path:
 def test_with_gist_narrow_space_and_bank_all_are_there(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
     given = {"gist": GistConfig(dim=3), "naming": WANTED, "querybank": bank}
     net = make_net(tower, **given, narrow=NarrowConfig(dim=18))
@@ -275,7 +276,7 @@ def test_with_gist_narrow_space_and_bank_all_are_there(
 def test_what_people_write_is_left_to_the_gist(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, gist=GistConfig(dim=3), naming=WANTED)
     songs = told_songs(tmp_path, net)
     made = finished(net, with_words_of_people(songs))
@@ -298,7 +299,7 @@ def test_it_needs_songs_with_tags_and_queries(
     net = make_net(tower, naming=WANTED)
     songs = told_songs(tmp_path, net)
     assert with_naming(net, songs) is net  # too few
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     assert with_naming(net, songs) is not net
     without = [replace(s, song=replace(s.song, tags=())) for s in songs]
     assert with_naming(net, without) is net

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from index.exact import attention_weights, pair_score
 from index.query import Song, embed_query
-from retrieval import finish
+from retrieval import fitting
 from retrieval import narrow as narrow_module
 from retrieval.build import build_net
 from retrieval.checkpoint import load_model, save_checkpoint
@@ -118,7 +118,7 @@ def pair(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[LongplayModel, LongplayModel, list]:
     """A network as trained, the same in a narrow joint space, and its songs."""
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, narrow=NarrowConfig(dim=net_width(tower) - 2))
     songs = songs_of(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_narrow(net, songs), ""), songs
@@ -172,7 +172,7 @@ def test_a_checkpoint_keeps_it_and_training_begins_without(
 def test_with_a_bank_both_are_there(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
     net = make_net(tower, querybank=bank, narrow=NarrowConfig(dim=12))
     songs = songs_of(tmp_path, net)
@@ -204,7 +204,7 @@ def test_with_a_bank_both_are_there(
 def test_a_song_asks_without_what_only_songs_have(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     bank = QuerybankConfig(texts=4, full_passages=3)
     net = make_net(tower, querybank=bank, narrow=NarrowConfig(dim=12))
     songs = songs_of(tmp_path, net)

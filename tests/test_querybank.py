@@ -13,7 +13,7 @@ from tiny import make_net, write_songs
 from torch.nn import functional as F
 
 from index.exact import attention_weights, pair_score
-from retrieval import finish
+from retrieval import fitting
 from retrieval.build import build_net
 from retrieval.checkpoint import load_model, save_checkpoint
 from retrieval.data.cache import CachedSong, FeatureCache
@@ -47,7 +47,7 @@ def pair(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[LongplayModel, LongplayModel, list[CachedSong]]:
     """A network as trained, the same with a bank, and songs."""
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     net = make_net(tower, querybank=WANTED)
     songs = songs_of(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_querybank(net, songs), ""), songs
@@ -200,7 +200,7 @@ def test_the_bank_is_of_long_captions_alone(tmp_path: Path, tower: Path) -> None
     assert net.querybank is None
     bare = make_net(tower)
     assert with_querybank(bare, songs) is bare
-    many = [songs[i % 6] for i in range(finish.LEAST_SONGS)]
+    many = [songs[i % 6] for i in range(fitting.LEAST_SONGS)]
     net.train()
     filled = finished(net, many)
     assert net.training

@@ -21,7 +21,7 @@ from tiny import make_net, write_songs
 
 import evaluate
 import train
-from retrieval import finish
+from retrieval import fitting
 from retrieval.build import build_net
 from retrieval.caption_format import format_caption, parse_caption
 from retrieval.checkpoint import load_model, save_checkpoint
@@ -206,7 +206,7 @@ def test_clips_that_stay_in_memory_train_the_same_weights(tmp_path: Path, tower:
 def test_hard_steps_and_a_bank_are_a_matter_of_settings(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finish, "LEAST_SONGS", 2)
+    monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
     write_songs(tmp_path, 9)
     hard = ("data.alike=2", "data.extras.orders=2", "losses.order=1", "scale_lr=20")
     bank = ("fusion.querybank.full_passages=1", "fusion.querybank.texts=3")

@@ -152,21 +152,12 @@ def ridge(
 
 
 def held_out(
-    x: np.ndarray,
-    y: np.ndarray,
-    weights: np.ndarray,
-    shrink: float,
-    folds: int,
-    group: np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, shrink: float, folds: int
 ) -> np.ndarray:
-    """What :func:`ridge` says of each row, from the rows of other folds, less their mean of y.
-
-    Rows of one ``group`` (int ``[n]``) are in one fold; None takes each for itself.
-    """
+    """What :func:`ridge` says of each row, from the rows of other folds, less their mean of y."""
     found = np.empty_like(y)
-    group = np.arange(len(x)) if group is None else group
     for fold in range(folds):
-        without = group % folds != fold
+        without = np.arange(len(x)) % folds != fold
         matrix, bias, mean = ridge(x[without], y[without], weights[without], shrink)
         found[~without] = x[~without] @ matrix.T + bias - mean
     return found

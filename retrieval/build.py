@@ -11,7 +11,6 @@ import torch
 
 from retrieval.caption_format import format_caption, parse_caption
 from retrieval.captioner import CaptionerConfig
-from retrieval.changes import ChangesConfig
 from retrieval.checkpoint import load_model
 from retrieval.data.cache import CachedSong, FeatureCache, cache_songs
 from retrieval.data.manifest import Song, read_manifest
@@ -25,9 +24,6 @@ from retrieval.model import CoLLAP, ModelConfig
 from retrieval.naming import NamingConfig
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
-
-#: What training has none of, and what is fitted when it saves.
-_MADE_AT_THE_END = ("gist.", "naming.", "changes.", "narrow.", "querybank.")
 
 
 def build_net(
@@ -48,11 +44,9 @@ def build_net(
     """
     fusion = {**settings["fusion"]}
     gist, narrow = fusion.pop("gist", None), fusion.pop("narrow", None)
-    naming, changes = fusion.pop("naming", None), fusion.pop("changes", None)
-    bank = fusion.pop("querybank", None)
+    naming, bank = fusion.pop("naming", None), fusion.pop("querybank", None)
     fusion["gist"] = GistConfig(**gist) if gist else None
     fusion["naming"] = NamingConfig(**naming) if naming else None
-    fusion["changes"] = ChangesConfig(**changes) if changes else None
     fusion["querybank"] = QuerybankConfig(**bank) if bank else None
     fusion["narrow"] = NarrowConfig(**narrow) if narrow else None
     if settings["init"]:
@@ -78,7 +72,6 @@ def build_net(
                 captioner=head,
                 gist=fusion["gist"],
                 naming=fusion["naming"],
-                changes=fusion["changes"],
                 querybank=fusion["querybank"],
                 narrow=fusion["narrow"],
             )
@@ -145,12 +138,12 @@ def extend_vocabulary(head: CaptionerConfig, words: tuple[int, ...]) -> Captione
 def copy_weights(source: CoLLAP, target: CoLLAP) -> None:
     """Copy all weights; a generator head or words that only the target has start at random.
 
-    Experts, a narrow joint space and a bank are not copied: training has none, and makes new ones
-    at its end.
+    Experts of whole texts, a narrow joint space and a bank are not copied: training has none, and
+    makes new ones at its end.
     """
     state = target.state_dict()
     for name, value in source.state_dict().items():
-        if not name.startswith(_MADE_AT_THE_END):
+        if not name.startswith(("gist.", "naming.", "narrow.", "querybank.")):
             state[name if name in state else adapted_name(name)] = value
     name = "captioner.word.weight"
     if name in source.state_dict():

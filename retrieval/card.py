@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from retrieval.beside import Beside
 from retrieval.data.manifest import Song
+from retrieval.gist import Gist
 from retrieval.model import CoLLAP
+from retrieval.naming import Naming
 
 _NAMED = 12
 
@@ -41,8 +42,7 @@ def make_card(
         f"- score: {config.pooling}, tau {float(net.tau.detach()):.3f}; embeddings: "
         f"{config.joint_dim} numbers",
         f"- gist of whole texts: {_width(net.gist)}",
-        f"- expert for what queries name: {_width(net.naming)}; for who comes in or drops out: "
-        f"{_width(net.changes)}",
+        f"- expert for what queries name: {_width(net.naming)}",
         f"- bank of long captions against hubs: {_bank(net)}",
         f"- trained parameters: {own:,}",
         f"- generator head: {'yes' if config.captioner else 'no'}",
@@ -58,8 +58,8 @@ def make_card(
     return "\n".join(lines) + "\n"
 
 
-def _width(expert: Beside | None) -> str:
-    return f"{len(expert.songs)} numbers" if expert else "none"
+def _width(expert: Gist | Naming | None) -> str:
+    return f"{expert.config.dim} numbers" if expert else "none"
 
 
 def _bank(net: CoLLAP) -> str:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from retrieval.captioner import CaptionerConfig
-from retrieval.changes import ChangesConfig
 from retrieval.encoders import AudioEncoder, TextEncoder
 from retrieval.encoders.base import outside
 from retrieval.encoders.tuning import rest_digests
@@ -191,13 +190,12 @@ def model_config(settings: Mapping[str, Any]) -> ModelConfig:
     settings = dict(settings)
     captioner, bank = settings.pop("captioner", None), settings.pop("querybank", None)
     narrow, gist = settings.pop("narrow", None), settings.pop("gist", None)
-    naming, changes = settings.pop("naming", None), settings.pop("changes", None)
+    naming = settings.pop("naming", None)
     return ModelConfig(
         **settings,
         captioner=CaptionerConfig(**captioner) if captioner else None,
         gist=GistConfig(**gist) if gist else None,
         naming=NamingConfig(**naming) if naming else None,
-        changes=ChangesConfig(**changes) if changes else None,
         querybank=QuerybankConfig(**bank) if bank else None,
         narrow=NarrowConfig(**narrow) if narrow else None,
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from retrieval.data.cache import CachedSong
-from retrieval.fitting import SONGS, enough, remade, some_of, with_changes, with_gist, with_naming
+from retrieval.fitting import SONGS, enough, remade, some_of, with_gist, with_naming
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP
 from retrieval.narrow import FILLERS, fit_narrow
@@ -32,7 +32,7 @@ def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
         none of it, or there are fewer than :data:`retrieval.fitting.LEAST_SONGS` songs for any.
     """
     training = net.training
-    expert = with_changes(with_naming(with_gist(net, songs), songs), songs)
+    expert = with_naming(with_gist(net, songs), songs)
     made = with_querybank(with_narrow(expert, songs), songs)
     net.train(training)
     return made

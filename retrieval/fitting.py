@@ -11,14 +11,11 @@ import torch
 
 from retrieval.beside import Beside, Fit
 from retrieval.build import copy_weights
-from retrieval.changes import Heard, Search, fit_changes, way_of
 from retrieval.data.cache import CachedSong
-from retrieval.data.labels import LabelKind, LabelSet
-from retrieval.data.manifest import Caption, Label
 from retrieval.gist import fit_gate, fit_gist
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP, ModelConfig
-from retrieval.naming import fit_naming, mentions
+from retrieval.naming import fit_naming
 from retrieval.scoring import embed_texts, encode_songs, score_matrix
 
 Row = TypeVar("Row")
@@ -26,8 +23,6 @@ Row = TypeVar("Row")
 LEAST_SONGS = 20
 #: Songs that tell how scores spread and which directions matter.
 SONGS = 200
-#: Changes so close together are one.
-_AT_ONCE_S = 0.1
 
 
 def with_gist(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
@@ -89,69 +84,8 @@ def with_naming(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     return made
 
 
-def with_changes(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
-    """The network with an expert for changes, by the songs with times of instruments and queries.
-
-    It is fitted to the corpus builder's short texts, as that for names.
-    """
-    config = net.config.changes
-    told = [song for song in songs if _plays(song) and _short_texts(song)]
-    names = sorted({label.name for song in told for label in _plays(song)})
-    if config is None or not enough(told):
-        return net
-    net.eval()
-    inputs = net.config.dim + 2 * net.audio.d_audio
-    sized = replace(config, inputs=inputs, players=len(names))
-    made = remade(net, replace(net.config, changes=sized))
-    assert made.changes is not None
-    known = LabelSet((LabelKind("instrument", tuple(names), exclusive=False),))
-    heard = [
-        Heard(_clips(made, song).numpy(), known.target(song.song, song.times).numpy())
-        for song in told
-    ]
-    asked = [(i, caption) for i, song in enumerate(told) for caption in _short(song)]
-    words = _words(made, [caption.text for _, caption in asked])
-    searches = [
-        Search(caption.text, row, way_in(told[i], caption))
-        for (i, caption), row in zip(asked, words, strict=True)
-    ]
-    fit = fit_changes(heard, searches, names, sized)
-    if fit is None:
-        return net
-    buffers, left_out = fit
-    for name, value in buffers.items():
-        getattr(made.changes, name).copy_(torch.as_tensor(value))
-    first = {i: k for k, (i, _) in reversed(list(enumerate(asked))) if searches[k].way is not None}
-    rows = some_of(sorted(first), SONGS)
-    texts = [searches[first[i]].text for i in rows]
-    spread = config.strength * _spread_of_scores(net, [told[i] for i in rows], texts)
-    _set_scale(made.changes, words[[first[i] for i in rows]], left_out[rows], spread)
-    return made
-
-
-def _plays(song: CachedSong) -> list[Label]:
-    return [label for label in song.song.labels if label.kind == "instrument"]
-
-
-def way_in(song: CachedSong, caption: Caption) -> int | None:
-    """The change that a search is about: of a player that it names, where its section begins."""
-    if len(caption.sections) != 1:
-        return None
-    at = caption.sections[0].start_s
-    plays = _plays(song)
-    named = mentions([caption.text], sorted({label.name for label in plays}))[0]
-    names = {n for n, has in zip(sorted({p.name for p in plays}), named, strict=True) if has}
-    begins = any(p.name in names and abs(p.start_s - at) < _AT_ONCE_S for p in plays)
-    ends = any(p.name in names and abs(p.end_s - at) < _AT_ONCE_S for p in plays)
-    return way_of(begins, at / song.duration_s) if begins != ends else None
-
-
-def _short(song: CachedSong) -> list[Caption]:
-    return [caption for caption in song.song.captions if caption.form in ("query", "short")]
-
-
 def _short_texts(song: CachedSong) -> list[str]:
-    return [caption.text for caption in _short(song)]
+    return [caption.text for caption in song.song.captions if caption.form in ("query", "short")]
 
 
 @torch.inference_mode()
@@ -188,14 +122,9 @@ def _spread_of_scores(net: CoLLAP, songs: Sequence[CachedSong], texts: Sequence[
 @torch.inference_mode()
 def _heard(net: CoLLAP, song: CachedSong) -> np.ndarray:
     """The mean over a song's clips of what experts read of them."""
-    return _clips(net, song).mean(dim=0).numpy()
-
-
-@torch.inference_mode()
-def _clips(net: CoLLAP, song: CachedSong) -> torch.Tensor:
-    """What experts read of a song's clips, ``[clips, n]``."""
     device = net.log_tau.device
-    return net.encode_clips(song.prepared().to(device), song.filled.to(device)).cpu()
+    clips = net.encode_clips(song.prepared().to(device), song.filled.to(device))
+    return clips.mean(dim=0).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -215,7 +144,7 @@ def remade(net: CoLLAP, config: ModelConfig) -> CoLLAP:
     made = CoLLAP(config).to(net.log_tau.device).eval()
     copy_weights(net, made)
     made.text.remember_as(net.text)  # or every passage would be read once more
-    for name in ("gist", "naming", "changes", "narrow"):
+    for name in ("gist", "naming", "narrow"):
         old, new = getattr(net, name), getattr(made, name)
         if old is not None and new is not None:
             new.load_state_dict(old.state_dict())

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from retrieval.beside import Beside, clip_inputs
 from retrieval.captioner import Captioner, CaptionerConfig
-from retrieval.changes import Changes, ChangesConfig
 from retrieval.encoders import build_audio_encoder, build_text_encoder
 from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
@@ -56,8 +55,6 @@ class ModelConfig:
         gist: how whole texts and whole songs are compared beside passages and clips
             (:mod:`retrieval.gist`); None for not at all.
         naming: how what a short query names is heard (:mod:`retrieval.naming`); None for not.
-        changes: how it is heard who comes in or drops out, and when (:mod:`retrieval.changes`);
-            None for not.
         querybank: how songs that every text finds are lowered (:mod:`retrieval.querybank`); None
             for not at all.
         narrow: how narrow the joint space of a trained model is (:mod:`retrieval.narrow`); None
@@ -79,7 +76,6 @@ class ModelConfig:
     captioner: CaptionerConfig | None = None
     gist: GistConfig | None = None
     naming: NamingConfig | None = None
-    changes: ChangesConfig | None = None
     querybank: QuerybankConfig | None = None
     narrow: NarrowConfig | None = None
 
@@ -96,8 +92,7 @@ class ModelConfig:
     @property
     def wide_dim(self) -> int:
         """Width of the embeddings before they are narrowed."""
-        experts = (self.gist, self.naming, self.changes)
-        fitted = [expert for expert in experts if expert and expert.inputs]
+        fitted = [expert for expert in (self.gist, self.naming) if expert and expert.inputs]
         return self.dim + sum(expert.dim + Beside.FILLERS for expert in fitted)
 
     @property
@@ -200,16 +195,13 @@ class CoLLAP(nn.Module):
         self.naming: Naming | None = None
         if config.naming and config.naming.inputs:
             self.naming = Naming(config.naming, self.text.word_table().shape[1])
-        self.changes: Changes | None = None
-        if config.changes and config.changes.inputs:
-            self.changes = Changes(config.changes, self.text.word_table().shape[1])
         self.narrow = Narrow(narrow, config.wide_dim) if narrow and narrow.directions else None
         self.querybank = Querybank(bank, config.joint_dim) if bank and bank.passages else None
 
     @property
     def experts(self) -> list[Beside]:
         """What stands beside the attention in the embeddings, in the order of its coordinates."""
-        return [e for e in (self.gist, self.naming, self.changes) if e is not None]
+        return [e for e in (self.gist, self.naming) if e is not None]
 
     @property
     def trained_tau(self) -> Tensor:
@@ -327,7 +319,7 @@ class CoLLAP(nn.Module):
             logit = reach * torch.tanh(logit / reach)
         weight = torch.softmax(logit.masked_fill(~mask, torch.finfo(logit.dtype).min), dim=-1)
         passage_emb = self._unit(state)
-        # How much a text is like the builder's, which the bank and two of the experts know.
+        # How much a text is like the builder's, which the bank and the expert for names know.
         of_bank = mask.new_ones(len(texts), dtype=torch.float32)
         if self.gist is not None:
             gist, gate = self.gist.of_texts(self._whole_texts(vectors, mask))
@@ -337,12 +329,6 @@ class CoLLAP(nn.Module):
             named = self.naming.read(self.named_words(texts))
             gate = self.naming.gate(counts) * of_bank
             passage_emb = self.naming.widen_texts(passage_emb, mask, named, gate)
-        if self.changes is not None:
-            words = self.named_words(texts)
-            gate = self.changes.gate(words, counts) * of_bank
-            passage_emb = self.changes.widen_texts(
-                passage_emb, mask, self.changes.read(words), gate
-            )
         if self.narrow is not None:
             passage_emb = self.narrow.narrow_texts(passage_emb)
         if self.querybank is not None:
@@ -357,7 +343,7 @@ class CoLLAP(nn.Module):
         return self._whole_texts(F.normalize(vectors, dim=-1), mask)
 
     def named_words(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """What the experts for names and changes read of texts: ``[texts, d_word]``."""
+        """What the expert for names reads of texts: ``[texts, d_word]``."""
         ids = [
             [i for passage in passages for i in self.text.token_ids(passage)] for passages in texts
         ]

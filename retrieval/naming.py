@@ -83,12 +83,7 @@ class Naming(Beside):
 
     def gate(self, passages: Tensor) -> Tensor:
         """How much it counts for texts of so many passages, 0 to 1."""
-        return shortness(passages, self.config.full_passages)
-
-
-def shortness(passages: Tensor, full_passages: int) -> Tensor:
-    """1 for texts of one passage, falling to 0 for those of so many."""
-    return (1 - (passages - 1) / (full_passages - 1)).clamp(0, 1)
+        return (1 - (passages - 1) / (self.config.full_passages - 1)).clamp(0, 1)
 
 
 def word_inputs(texts: Sequence[Sequence[int]], table: Tensor) -> Tensor:

@@ -186,7 +186,10 @@ def test_two_songs_at_once_have_the_instruments_of_both() -> None:
     target = torch.tensor(
         [[1.0, 0, 1, 0], [0, 0, 1, 0], [0, 0.5, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]]
     )
+    given = clips.clone(), target.clone()
     mixed, asked = mix_clips(encoder, clips, target, LABELS, 0.4)
+    assert torch.equal(clips, given[0])
+    assert torch.equal(target, given[1])
     assert asked[0, :2].tolist() == [1, 0.5]
     assert asked[1, :2].tolist() == [1, 0]
     assert asked[:2, 2:].isnan().all()

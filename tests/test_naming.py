@@ -19,7 +19,7 @@ from retrieval.data.cache import CachedSong
 from retrieval.data.manifest import Caption
 from retrieval.errors import ConfigError
 from retrieval.finish import finished
-from retrieval.fitting import with_naming
+from retrieval.fitting import with_gist, with_naming
 from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
 from retrieval.naming import Naming, NamingConfig, fit_naming, mentions, word_inputs
@@ -268,6 +268,11 @@ def test_with_gist_narrow_space_and_bank_all_are_there(
     for part in (made.gist, made.naming, made.narrow, made.querybank):
         assert part is not None
     assert made.config.joint_dim == 18
+    alone = with_naming(with_gist(net, with_words_of_people(songs)), with_words_of_people(songs))
+    for kept, fitted in ((made.gist, alone.gist), (made.naming, alone.naming)):
+        assert kept.songs.any()
+        assert torch.equal(kept.songs, fitted.songs)
+        assert torch.equal(kept.scale, fitted.scale)
     assert made.narrow.songs.shape[1] == net.config.dim + 3 + 4 + 2 * Beside.FILLERS
     scale = float(made.gist.rest) * float(made.naming.rest) * float(made.narrow.scale)
     assert float(made.tau.detach()) == pytest.approx(0.8 * scale * float(net.trained_tau.detach()))

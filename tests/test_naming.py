@@ -263,12 +263,12 @@ def test_with_gist_narrow_space_and_bank_all_are_there(
     bank = QuerybankConfig(texts=4, full_passages=3, sharpness=10.0)
     given = {"gist": GistConfig(dim=3), "naming": WANTED, "querybank": bank}
     net = make_net(tower, **given, narrow=NarrowConfig(dim=18))
-    songs = told_songs(tmp_path, net)
-    made = finished(net, with_words_of_people(songs))
+    songs = with_words_of_people(told_songs(tmp_path, net))
+    made = finished(net, songs)
     for part in (made.gist, made.naming, made.narrow, made.querybank):
         assert part is not None
     assert made.config.joint_dim == 18
-    alone = with_naming(with_gist(net, with_words_of_people(songs)), with_words_of_people(songs))
+    alone = with_naming(with_gist(net, songs), songs)
     for kept, fitted in ((made.gist, alone.gist), (made.naming, alone.naming)):
         assert kept.songs.any()
         assert torch.equal(kept.songs, fitted.songs)

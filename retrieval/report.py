@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ _COLUMNS = {
     "map@10": "mAP@10",
     "ndcg@10": "nDCG@10",
 }
+#: Wider than any table: what is written to a file is not cut off.
+_PIPED_WIDTH = 200
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ def recall_tables(results: Mapping[str, Mapping[str, Any]]) -> list[Table]:
 
 
 def print_tables(tables: Sequence[Table], console: Console | None = None) -> None:
-    """Print tables as wide as the terminal."""
+    """Print tables as wide as the terminal; into a file or a pipe as wide as they are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as Grid
 
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for table in tables:
         grid = Grid(
             title=table.title,

@@ -20,6 +20,7 @@ from retrieval.errors import ConfigError, ManifestError
 from retrieval.evaluation import Pool, evaluate_pools, evaluate_scores, share
 from retrieval.fusion import peak_span
 from retrieval.inference import LongplayModel
+from retrieval.report import Table, print_tables
 from retrieval.scoring import embed_texts, encode_songs, score_matrix, score_own
 from retrieval.suites import SUITES, Settings, Task
 from retrieval.suites.common import clusters, relevance_of, spread, texts_of
@@ -240,3 +241,11 @@ def test_changed_songs_are_still_songs(task: Task) -> None:
     power = np.abs(np.fft.rfft(low_passed(samples, 24_000)[4096:12288])) ** 2
     cut = len(power) * 5000 // 12_000
     assert power[cut:].sum() < 1e-2 * power[:cut].sum()
+
+
+def test_tables_are_whole_where_they_are_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"{n}.5 [{n} to {n + 1}, of a hundred]" for n in range(10, 15)]
+    print_tables([Table("Scores", ("score", *"abcde"), [("attention by passage", *cells)], "note")])
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in cells)
+    assert "…" not in printed

@@ -18,7 +18,7 @@ from retrieval.encoders.base import tower_owners
 from retrieval.errors import ConfigError
 from retrieval.fusion import POOLINGS, fused_score
 from retrieval.gist import Gist, GistConfig, text_inputs
-from retrieval.naming import Naming, NamingConfig, word_inputs
+from retrieval.naming import Naming, NamingConfig, affirmed, word_inputs
 from retrieval.narrow import Narrow, NarrowConfig
 from retrieval.querybank import RESERVED, Querybank, QuerybankConfig
 from retrieval.sequence import KernelAttention, SequenceEncoder
@@ -327,7 +327,7 @@ class CoLLAP(nn.Module):
             of_bank = 1 - gate
         if self.naming is not None:
             named = self.naming.read(self.named_words(texts))
-            gate = self.naming.gate(counts) * of_bank
+            gate = self.naming.gate(counts, of_bank)
             passage_emb = self.naming.widen_texts(passage_emb, mask, named, gate)
         if self.narrow is not None:
             passage_emb = self.narrow.narrow_texts(passage_emb)
@@ -345,7 +345,8 @@ class CoLLAP(nn.Module):
     def named_words(self, texts: Sequence[Sequence[str]]) -> Tensor:
         """What the expert for names reads of texts: ``[texts, d_word]``."""
         ids = [
-            [i for passage in passages for i in self.text.token_ids(passage)] for passages in texts
+            [i for passage in passages for i in self.text.token_ids(affirmed(passage))]
+            for passages in texts
         ]
         return word_inputs(ids, self.text.word_table())
 

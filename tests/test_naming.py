@@ -22,7 +22,14 @@ from retrieval.finish import finished
 from retrieval.fitting import with_gist, with_naming
 from retrieval.gist import GistConfig
 from retrieval.inference import LongplayModel
-from retrieval.naming import Naming, NamingConfig, fit_naming, mentions, word_inputs
+from retrieval.naming import (
+    Naming,
+    NamingConfig,
+    affirmed,
+    fit_naming,
+    mentions,
+    word_inputs,
+)
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
@@ -162,8 +169,33 @@ def test_few_songs_have_fewer_directions() -> None:
 
 def test_texts_of_many_passages_are_left_alone() -> None:
     naming = Naming(NamingConfig(dim=2, full_passages=5, inputs=3), 4)
-    gate = naming.gate(torch.tensor([1, 2, 3, 5, 9]))
+    gate = naming.gate(torch.tensor([1, 2, 3, 5, 9]), torch.ones(5))
     assert gate.tolist() == pytest.approx([1, 0.75, 0.5, 0, 0])
+    doubtful = naming.gate(torch.tensor([1, 3]), torch.tensor([0.5, 0.2]))
+    assert doubtful.tolist() == pytest.approx([0.125, 0.004])
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("calm piano, no drums", "calm piano,"),
+        ("Without drums or bass, but with a flute.", ", but with a flute."),
+        ("no vocals with strings", "with strings"),
+        ("slow. Not loud; never fast! A piano", "slow. ; ! A piano"),
+        ("nothing but notes, northern knots", "nothing but notes, northern knots"),
+        ("no", ""),
+    ],
+)
+def test_what_is_not_there_is_not_named(text: str, left: str) -> None:
+    assert " ".join(affirmed(text).split()) == left
+    assert not mentions(["a piano without drums"], ["drums"]).any()
+
+
+def test_words_that_are_denied_are_not_read(tower: Path) -> None:
+    net = make_net(tower)
+    read = net.named_words([["a soft piano, no drums"], ["a soft piano, "]])
+    assert torch.equal(read[0], read[1])
+    assert not torch.equal(read[0], net.named_words([["a soft piano, drums"]])[0])
 
 
 def test_words_are_summed() -> None:
@@ -294,8 +326,8 @@ def test_what_people_write_is_left_to_the_gist(
         with torch.inference_mode():
             emb = made.encode_texts([[text]]).passage_emb[0, 0, own]
         sizes[text] = float(emb.norm() / (1 - made.naming.rest).sqrt())
-        assert sizes[text] == pytest.approx(1 - gate, abs=1e-5)
-    assert sizes["Quirky and loud."] < 0.4 < 0.6 < sizes["a drums 2"]
+        assert sizes[text] == pytest.approx((1 - gate) ** 3, abs=1e-5)
+    assert sizes["Quirky and loud."] < 0.1 < 0.3 < sizes["a drums 2"]
 
 
 def test_it_needs_songs_with_tags_and_queries(

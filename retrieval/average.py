@@ -48,6 +48,8 @@ def average(sources: Sequence[Path], out: Path, only: str | None = None) -> Path
     if not names:
         parts = sorted({name.split(".")[0] for name in state})
         raise ConfigError(f"only: got {only!r}, expected one of {', '.join(parts)}")
+    if any(name.startswith("captioner.") for name in names):
+        _check_words(sources, nets)
     states = [net.state_dict() for net in nets]
     for name in names:
         if state[name].is_floating_point():
@@ -58,6 +60,17 @@ def average(sources: Sequence[Path], out: Path, only: str | None = None) -> Path
     ]
     card = "\n".join([f"# Mean of {only or 'all weights'}", "", *told, ""])
     return save_checkpoint(mean, out, {}, card)
+
+
+def _check_words(sources: Sequence[Path], nets: Sequence[CoLLAP]) -> None:
+    """A row of the generator head is a word: the same one in every checkpoint."""
+    words = [net.config.captioner and net.config.captioner.vocabulary for net in nets]
+    for source, own in zip(sources, words, strict=True):
+        if own != words[0]:
+            raise CheckpointError(
+                f"checkpoint {source}: writes with other words than {sources[0]}, so their "
+                "generator heads have no mean; average one part (only), such as audio"
+            )
 
 
 def _mean(name: str, sources: Sequence[Path], states: Sequence[Mapping[str, Tensor]]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_refused(
     assert not (tmp_path / "mean").exists()
     assert main([str(tmp_path / "mean"), str(pair[0]), str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_heads_of_other_words_have_no_mean(pair: list[Path], tower: Path, tmp_path: Path) -> None:
+    net = make_net(tower)
+    assert net.config.captioner is not None
+    turned = replace(net.config.captioner, vocabulary=tuple(range(6, 61)))
+    other = CoLLAP(replace(net.config, captioner=turned))
+    found = save_checkpoint(other, tmp_path / "other", {}, "")
+    with pytest.raises(CheckpointError, match="writes with other words"):
+        average([pair[0], found], tmp_path / "mean")
+    average([pair[0], found], tmp_path / "mean", only="audio")
 
 
 def test_the_command_says_what_comes_next(

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 
 from retrieval.data.cache import CachedSong
-from retrieval.fitting import SONGS, enough, remade, some_of, with_gist, with_naming
+from retrieval.fitting import enough, remade, some_of, with_gist, with_naming
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP
 from retrieval.narrow import FILLERS, fit_narrow
+from retrieval.narrow_ranks import keep_ranks
 from retrieval.querybank import RESERVED
 from retrieval.scoring import embed_texts, encode_songs
 
-#: Captions of a song that tell which directions matter.
-_CAPTIONS = 3
+#: Songs, and captions of each, that tell which directions matter.
+_SONGS, _CAPTIONS = 1200, 3
 
 
 def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
@@ -41,24 +42,41 @@ def finished(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
 def with_narrow(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     """The network with a narrow joint space, by the clips and captions of some of its songs."""
     config = net.config.narrow
-    told = some_of([song for song in songs if song.song.captions], SONGS)
+    told = _told(songs)
     if config is None or config.dim >= net.config.wide_dim or not enough(told):
         return net
     model = LongplayModel(net, digest="")  # which puts it in evaluation mode
-    captions = [c.text for song in told for c in some_of(song.song.captions, _CAPTIONS)]
-    texts = embed_texts(model, captions)
-    clips = np.concatenate(list(encode_songs(model, told)))
+    captions = [
+        (i, c.text) for i, s in enumerate(told) for c in some_of(s.song.captions, _CAPTIONS)
+    ]
+    texts = embed_texts(model, [text for _, text in captions])
+    clips = list(encode_songs(model, told))
     real = texts.passage_weight > 0
     passages, weights = texts.passage_emb[real].numpy(), texts.passage_weight[real].numpy()
     directions = config.dim - FILLERS - (RESERVED if net.config.querybank else 0)
     made = remade(net, replace(net.config, narrow=replace(config, directions=directions)))
     assert made.narrow is not None
-    matrices = fit_narrow(clips, passages, weights, directions)
+    matrices = keep_ranks(
+        fit_narrow(np.concatenate(clips), passages, weights, directions),
+        clips, texts, [i for i, _ in captions], model.tau, net.log_tau.device,
+    )  # fmt: skip
     for buffer, value in zip(
         (made.narrow.songs, made.narrow.texts, made.narrow.scale), matrices, strict=True
     ):
         buffer.copy_(torch.as_tensor(value))
     return made
+
+
+def _told(songs: Sequence[CachedSong]) -> list[CachedSong]:
+    """Songs with captions; those that people wrote of are few, and may be half of them."""
+    by_people: list[CachedSong] = []
+    built: list[CachedSong] = []
+    for song in songs:
+        forms = [caption.form for caption in song.song.captions]
+        if forms:
+            (built if all(forms) else by_people).append(song)
+    people = some_of(by_people, max(_SONGS // 2, _SONGS - len(built)))
+    return people + some_of(built, _SONGS - len(people))
 
 
 def with_querybank(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:

@@ -21,7 +21,7 @@ from retrieval.scoring import embed_texts, encode_songs, score_matrix
 Row = TypeVar("Row")
 #: Fewer songs with captions, or with long ones, say little about any other.
 LEAST_SONGS = 20
-#: Songs that tell how scores spread and which directions matter.
+#: Songs that tell how scores spread.
 SONGS = 200
 
 
@@ -70,15 +70,16 @@ def with_naming(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     inputs = net.config.dim + 2 * net.audio.d_audio
     made = remade(net, replace(net.config, naming=replace(config, inputs=inputs)))
     assert made.naming is not None
-    texts = [text for song in told for text in _short_texts(song)]
-    words = _words(made, texts)
+    texts = [_short_texts(song) for song in told]
+    words = _words(made, [text for own in texts for text in own])
+    of = np.repeat(np.arange(len(told)), [len(own) for own in texts])
     heard = np.stack([_heard(made, song) for song in told])
-    fit = fit_naming(heard, [song.song.tags for song in told], texts, words, config)
+    fit = fit_naming(heard, [song.song.tags for song in told], words, of, config)
     if fit is None:
         return net
     _copy(made.naming, fit)
     rows = some_of(range(len(told)), SONGS)
-    asked = [_short_texts(told[i])[0] for i in rows]
+    asked = [texts[i][0] for i in rows]
     spread = config.strength * _spread_of_scores(net, [told[i] for i in rows], asked)
     _set_scale(made.naming, _words(made, asked), fit.held_out[rows], spread)
     return made

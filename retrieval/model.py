@@ -327,7 +327,8 @@ class CoLLAP(nn.Module):
             of_bank = 1 - gate
         if self.naming is not None:
             named = self.naming.read(self.named_words(texts))
-            gate = self.naming.gate(counts, of_bank)
+            words = [sum(len(passage.split()) for passage in passages) for passages in texts]
+            gate = self.naming.gate(torch.tensor(words, device=device), of_bank)
             passage_emb = self.naming.widen_texts(passage_emb, mask, named, gate)
         if self.narrow is not None:
             passage_emb = self.narrow.narrow_texts(passage_emb)

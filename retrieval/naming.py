@@ -2,10 +2,10 @@
 
 Queries name a style, a few instruments, a tempo, a mood ("relaxed jazz with a flute"), and songs of
 training have such words as tags. Ridge regression from the mean of a song's frames tells which of
-them are true of it; another, from the sum of a query's word vectors, which of them it names. A
-network that learns to read long captions learns both worse. As in :mod:`retrieval.gist` the score
-is a sum: ``S' = S + scale * gate(text) * <named(text), heard(song)>``. Where it stands in the
-embeddings: :mod:`retrieval.beside`.
+them are true of it; another, from the sum of a query's word vectors, which are true of the songs
+that it was written of. A network that learns to read long captions learns both worse. As in
+:mod:`retrieval.gist` the score is a sum: ``S' = S + scale * gate(text) * <named(text),
+heard(song)>``. Where it stands in the embeddings: :mod:`retrieval.beside`.
 
 Tags are many, and what is true of songs varies in fewer directions: a mood is heard because some
 styles have it. So both sides have the numbers of the ``dim`` directions in which predictions of
@@ -49,8 +49,9 @@ class NamingConfig:
         shrink: of the regression from songs to tags, for inputs of unit variance.
         rarity: share of songs up to which rarer tags weigh more.
         strength: spread of its scores, for songs it was not fitted to, in that of the attention's.
-        full_passages: texts of so many passages are descriptions, and it says nothing of them; of
-            shorter ones the more, the fewer they have.
+        query_words: texts of at most so many words are queries.
+        full_words: texts of so many are descriptions, and it says nothing of them; in between the
+            more, the fewer they have.
         inputs: numbers of a clip that it reads; 0 while a model is trained, which has none yet.
     """
 
@@ -58,14 +59,19 @@ class NamingConfig:
     shrink: float = 1.0
     rarity: float = 0.005
     strength: float = 0.8
-    full_passages: int = 8
+    query_words: int = 15
+    full_words: int = 25
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.inputs < 0 or self.full_passages < 2:
+        if self.dim < 1 or self.inputs < 0:
             raise ConfigError(
-                f"naming: dim {self.dim}, inputs {self.inputs}, full_passages "
-                f"{self.full_passages}, expected at least 1, 0 and 2"
+                f"naming: dim {self.dim}, inputs {self.inputs}, expected at least 1 and 0"
+            )
+        if not 0 < self.query_words < self.full_words:
+            raise ConfigError(
+                f"naming: query_words {self.query_words}, full_words {self.full_words}, expected "
+                "1 or more, and more than those"
             )
         if min(self.shrink, self.rarity, self.strength) <= 0:
             raise ConfigError(
@@ -86,14 +92,15 @@ class Naming(Beside):
         super().__init__(config.dim, config.inputs, d_word)
         self.config = config
 
-    def gate(self, passages: Tensor, of_builder: Tensor) -> Tensor:
+    def gate(self, words: Tensor, of_builder: Tensor) -> Tensor:
         """How much it counts for texts, 0 to 1.
 
         Args:
-            passages: how many each has.
+            words: how many each has.
             of_builder: how much each is like the corpus builder's, 0 to 1.
         """
-        short = (1 - (passages - 1) / (self.config.full_passages - 1)).clamp(0, 1)
+        full = self.config.full_words
+        short = ((full - words) / (full - self.config.query_words)).clamp(0, 1)
         return short * of_builder**_DOUBT
 
 
@@ -116,26 +123,28 @@ def word_inputs(texts: Sequence[Sequence[int]], table: Tensor) -> Tensor:
 def fit_naming(
     inputs: np.ndarray,
     tags: Sequence[Sequence[str]],
-    texts: Sequence[str],
     words: np.ndarray,
+    of: np.ndarray,
     config: NamingConfig,
 ) -> Fit | None:
     """Two regressions on tags, in the directions that songs tell most of.
 
+    A text is read as what is true of the songs that such texts are written of, and not only as
+    what it names: a style has its moods and its players, so a query for one is one for the others.
+
     Args:
         inputs: ``[songs, n]``, means over clips of :func:`retrieval.beside.clip_inputs`.
         tags: of each song.
-        texts: short texts, of any songs.
-        words: ``[texts, d_word]``, :func:`word_inputs` of them.
+        words: ``[texts, d_word]``, :func:`word_inputs` of short texts.
+        of: ``[texts]``, the song each was written of.
         config: width, shrinkage and what rare tags weigh.
 
     Returns:
-        None where not one tag is that of several songs, or named by any text.
+        None where not one tag is that of several songs.
     """
     known = sorted(tag for tag, n in Counter(t for own in tags for t in set(own)).items()
                    if _LEAST <= n < len(tags))  # fmt: skip
-    named = mentions(texts, known)
-    if not named.any():
+    if not known:
         return None
     x = inputs.astype(np.float64)
     true = np.array([[tag in own for tag in known] for own in map(set, tags)], np.float64)
@@ -143,23 +152,7 @@ def fit_naming(
     matrix, bias, mean = ridge(x, true, np.ones(len(x)), config.shrink)
     predicted = held_out(x, true, np.ones(len(x)), config.shrink, _FOLDS) * weight
     axes = main_axes(predicted, config.dim)
-    said = (named * weight) @ axes.T
-    reads, reads_bias, _ = ridge(words.astype(np.float64), said, np.ones(len(words)), _WORDS_SHRINK)
     own = axes * weight
+    said = ((true - mean) @ own.T)[of]
+    reads, reads_bias, _ = ridge(words.astype(np.float64), said, np.ones(len(words)), _WORDS_SHRINK)
     return Fit(own @ matrix, own @ (bias - mean), reads, reads_bias, predicted @ axes.T)
-
-
-def mentions(texts: Sequence[str], tags: Sequence[str]) -> np.ndarray:
-    """Which tags each text names, whole words, bool ``[texts, tags]``; "no drums" names nothing.
-
-    Of tags within one another the longest counts: "electric piano" does not name the piano.
-    """
-    found = np.zeros((len(texts), len(tags)), bool)
-    number = {tag.lower(): i for i, tag in enumerate(tags)}
-    if not number:
-        return found
-    longest_first = sorted(number, key=len, reverse=True)
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
-    for row, text in zip(found, texts, strict=True):
-        row[[number[match] for match in pattern.findall(affirmed(text).lower())]] = True
-    return found

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from retrieval.errors import ConfigError
 
+#: Of clips and of passages, float64 ``[directions, wide]``, and narrow products over wide ones.
+Matrices = tuple[np.ndarray, np.ndarray, float]
 #: Coordinates behind the directions: what fills the length of clips, and that of passages.
 FILLERS = 2
 #: Of each direction in which texts do not lie, beside the mean of all: other people's may.
@@ -96,7 +98,7 @@ class Narrow(nn.Module):
 
 def fit_narrow(
     clips: np.ndarray, passages: np.ndarray, weights: np.ndarray, directions: int
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> Matrices:
     """The directions that matter most to products of passages and clips.
 
     With the second moment ``M M`` of passages, the mean of ``<q, left>^2`` is that of
@@ -122,9 +124,15 @@ def fit_narrow(
     spread, axes = np.linalg.eigh(metric @ (x.T @ x / len(x)) @ metric)
     spread, axes = spread[::-1][:directions], axes[:, ::-1][:, :directions]
     half = np.maximum(spread, 1e-12) ** 0.25
-    songs, texts = (axes / half).T @ metric, (axes * half).T @ inverse
-    longest, widest = _length(x @ songs.T), _length(q @ texts.T)
-    return songs / longest, texts / widest, 1 / (longest * widest)
+    return fill_lengths((axes / half).T @ metric, (axes * half).T @ inverse, 1.0, x, q)
+
+
+def fill_lengths(
+    songs: np.ndarray, texts: np.ndarray, scale: float, clips: np.ndarray, passages: np.ndarray
+) -> Matrices:
+    """The same matrices, as large as nearly all rows allow, which are at most 1 long."""
+    longest, widest = _length(clips @ songs.T), _length(passages @ texts.T)
+    return songs / longest, texts / widest, scale / (longest * widest)
 
 
 def _length(rows: np.ndarray) -> float:

@@ -59,7 +59,7 @@ def score_matrix(
     """
     columns = []
     for start in range(0, len(clips), _SONGS):
-        clip_emb, clip_mask = _pad(clips[start : start + _SONGS])
+        clip_emb, clip_mask = pad_clips(clips[start : start + _SONGS])
         rows = [
             fused_score(emb, weight, clip_emb, clip_mask, tau, pooling)
             for emb, weight in zip(
@@ -83,7 +83,7 @@ def score_own(
     for j in np.unique(owners):
         rows = np.flatnonzero(owners == j)
         emb, weight = texts.passage_emb[rows], texts.passage_weight[rows]
-        clip_emb, clip_mask = _pad([clips[j]])
+        clip_emb, clip_mask = pad_clips([clips[j]])
         scores[rows] = fused_score(emb, weight, clip_emb, clip_mask, tau, pooling)[:, 0].numpy()
     return scores
 
@@ -130,7 +130,8 @@ def encode_songs(
         yield state.clip_emb[0].float().cpu().numpy()
 
 
-def _pad(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def pad_clips(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """``[clips, dim]`` of each song -> float32 ``[songs, most clips, dim]``, and which are real."""
     most = max(len(c) for c in clips)
     clip_emb = torch.zeros(len(clips), most, clips[0].shape[1])
     clip_mask = torch.zeros(len(clips), most, dtype=torch.bool)

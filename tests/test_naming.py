@@ -27,39 +27,42 @@ from retrieval.naming import (
     NamingConfig,
     affirmed,
     fit_naming,
-    mentions,
     word_inputs,
 )
 from retrieval.narrow import NarrowConfig
 from retrieval.querybank import QuerybankConfig
 
-WANTED = NamingConfig(dim=4, strength=1.0, full_passages=3)
+WANTED = NamingConfig(dim=4, strength=1.0, query_words=3, full_words=11)
 ASKED = ["a piano", "Drums.", TOLD[0] + " Part 0.", "A piano. Then drums come in again."]
 WORDS = ["piano", "guitar", "drums", "strings", "loud", "soft", "fast", "slow"]
 
 
-def planted(
-    songs: int = 160, noise: float = 0.3
-) -> tuple[np.ndarray, list[list[str]], list[str], np.ndarray, np.ndarray]:
-    """Songs whose numbers tell their tags, queries of one tag each, and words' vectors."""
+def planted(songs: int = 160, noise: float = 0.3) -> tuple[np.ndarray, list[list[str]], np.ndarray]:
+    """Songs whose numbers tell their tags, and those tags as a table."""
     rng = np.random.default_rng(0)
     true = rng.random((songs, len(WORDS))) < np.linspace(0.1, 0.6, len(WORDS))
     x = true @ rng.standard_normal((len(WORDS), 30)) * rng.uniform(0.1, 10, 30)
     x += noise * rng.standard_normal(x.shape) * x.std(0) + 5
+    return x, [[w for w, has in zip(WORDS, own, strict=True) if has] for own in true], true
+
+
+def asked_of(true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Words' vectors of queries of one tag each, and which song each was written of."""
+    rng = np.random.default_rng(3)
     table = rng.standard_normal((len(WORDS) + 3, 24))
-    texts, rows = [], []
-    for i in range(3 * songs):
+    rows, of = [], []
+    for i in range(400):
         named = i % len(WORDS)
         filler = len(WORDS) + rng.integers(3)
-        texts.append(f"something {WORDS[named]}")
         rows.append((table[named] + table[filler]) / 2**0.5)
-    tags = [[w for w, has in zip(WORDS, own, strict=True) if has] for own in true]
-    return x, tags, texts, np.array(rows), true
+        of.append(rng.choice(np.flatnonzero(true[:, named])))
+    return np.array(rows), np.array(of)
 
 
 def test_it_finds_the_songs_of_which_a_named_tag_is_true() -> None:
-    x, tags, texts, words, true = planted()
-    fit = fit_naming(x[:120], tags[:120], texts, words, NamingConfig(dim=8, shrink=0.1))
+    x, tags, true = planted()
+    words, of = asked_of(true[:120])
+    fit = fit_naming(x[:120], tags[:120], words, of, NamingConfig(dim=8, shrink=0.1))
     assert fit is not None
     heard = unit(x[120:] @ fit.songs.T + fit.songs_bias)
     read = unit(words[: len(WORDS)] @ fit.texts.T + fit.texts_bias)
@@ -69,12 +72,33 @@ def test_it_finds_the_songs_of_which_a_named_tag_is_true() -> None:
         assert score[own].mean() > score[~own].mean() + 0.2
 
 
-def test_held_out_songs_are_heard_by_what_the_others_teach() -> None:
-    x, tags, texts, words, _ = planted()
-    shuffled = [tags[i] for i in np.random.default_rng(1).permutation(len(tags))]
-    fit = fit_naming(x, shuffled, texts, words, NamingConfig(dim=8, shrink=1e-3))
+def test_it_finds_the_songs_that_are_like_those_a_query_was_written_of() -> None:
+    """A tag that no query names helps, where songs that have the named one mostly have it."""
+    x, _, true = planted()
+    true = true.copy()
+    true[:, 1] = true[:, 0] ^ (np.random.default_rng(6).random(len(true)) < 0.05)
+    x = x + 3 * x.std(0) * true[:, 1:2]  # the second is heard, the first hardly
+    tags = [[w for w, has in zip(WORDS, own, strict=True) if has] for own in true]
+    words = np.eye(len(WORDS))[[0, 4] * 40]
+    of = np.concatenate([[i, j] for i, j in zip(np.resize(np.flatnonzero(true[:, 0]), 40),
+                                                np.resize(np.flatnonzero(true[:, 4]), 40),
+                                                strict=True)])  # fmt: skip
+    fit = fit_naming(x, tags, words, of, NamingConfig(dim=8))
     assert fit is not None
-    known = np.array([[w in own for w in WORDS] for own in shuffled], float)
+    score = (x @ fit.songs.T + fit.songs_bias) @ (fit.texts @ words[0] + fit.texts_bias)
+    other = true[:, 1] & ~true[:, 0]
+    neither = ~true[:, 1] & ~true[:, 0]
+    assert score[other].mean() > score[neither].mean() + score[neither].std()
+
+
+def test_held_out_songs_are_heard_by_what_the_others_teach() -> None:
+    x, tags, true = planted()
+    order = np.random.default_rng(1).permutation(len(tags))
+    known = true[order].astype(float)
+    words, of = asked_of(true[order])
+    shuffled = [tags[i] for i in order]
+    fit = fit_naming(x, shuffled, words, of, NamingConfig(dim=8, shrink=1e-3))
+    assert fit is not None
     read = unit(words[: len(WORDS)] @ fit.texts.T + fit.texts_bias)
     inside = unit(x @ fit.songs.T + fit.songs_bias) @ read.T
     outside = unit(fit.held_out) @ read.T
@@ -115,63 +139,50 @@ def test_rows_left_out_are_told_by_the_others() -> None:
         assert np.allclose(found[i], matrix @ x[i] + bias - mean)
 
 
-def test_what_texts_name() -> None:
-    tags = ["piano", "electric piano", "piano trio", "R&B", "drum", "3/4", "C++"]
-    texts = [
-        "An electric piano.", "Piano and drums", "r&b in 3/4; a piano trio", "fortepiano, pianos",
-        "C++, piano",
-    ]  # fmt: skip
-    found = mentions(texts, tags)
-    names = [{tag for tag, has in zip(tags, row, strict=True) if has} for row in found]
-    assert names[:2] == [{"electric piano"}, {"piano"}]
-    assert names[2:] == [{"R&B", "3/4", "piano trio"}, set(), {"C++", "piano"}]
-    assert not mentions(texts, []).any()
-
-
 def test_products_are_those_of_weighted_tags() -> None:
     """With as many directions as tags nothing is left out."""
-    x, tags, _, _, true = planted()
-    texts = [f"{a} {b}" for a in WORDS for b in WORDS]
-    words = np.array([[w in text.split() for w in WORDS] for text in texts], float)
-    config = NamingConfig(dim=8, shrink=0.5, rarity=0.1)
-    fit = fit_naming(x, tags, texts, words, config)
+    x, tags, true = planted()
+    words, of = asked_of(true)
+    fit = fit_naming(x, tags, words, of, NamingConfig(dim=8, shrink=0.5, rarity=0.1))
     assert fit is not None
-    matrix, bias, mean = ridge(x, true.astype(float), np.ones(len(x)), 0.5)
-    predicted = x @ matrix.T + bias - mean
-    expected = words @ (predicted / (true.mean(0) + 0.1)).T
-    named = words @ fit.texts.T + fit.texts_bias
+    one, mean = np.ones(len(x)), true.mean(0)
+    matrix, bias, _ = ridge(x, true.astype(float), one, 0.5)
+    reads, reads_bias, _ = ridge(words, true[of] - mean, np.ones(len(words)), 0.01)
+    predicted, named = x @ matrix.T + bias - mean, words @ reads.T + reads_bias
     heard = x @ fit.songs.T + fit.songs_bias
+    found = (words @ fit.texts.T + fit.texts_bias) @ heard.T
     assert np.allclose(heard.mean(0), 0, atol=1e-9)
-    assert np.abs(named @ heard.T - expected).max() < 0.1 * np.abs(expected).max()
+    assert np.allclose(found, (named / (mean + 0.1)) @ predicted.T)
 
 
 def test_tags_of_few_songs_and_of_all_are_left_out() -> None:
-    x, tags, texts, words, _ = planted(40)
+    x, tags, true = planted(40)
+    words, of = asked_of(true)
     config = NamingConfig(dim=4)
-    plain = fit_naming(x, tags, texts, words, config)
+    plain = fit_naming(x, tags, words, of, config)
     more = [[*own, "instrumental", *(["zither"] if i < 2 else [])] for i, own in enumerate(tags)]
-    again = fit_naming(x, more, [*texts, "a zither"], np.vstack([words, words[:1]]), config)
+    again = fit_naming(x, more, words, of, config)
     assert plain is not None
     assert again is not None
     assert np.allclose(np.abs(plain.songs), np.abs(again.songs))  # but for signs
-    assert fit_naming(x, tags, ["nothing"] * 3, words[:3], config) is None
-    assert fit_naming(x, [["something"]] * 40, texts, words, config) is None
+    assert fit_naming(x, [["something"]] * 40, words, of, config) is None
 
 
 def test_few_songs_have_fewer_directions() -> None:
-    x, tags, texts, words, _ = planted(10)
-    fit = fit_naming(x, tags, texts, words, NamingConfig(dim=20))
+    x, tags, true = planted(10)
+    true[0] = True  # or nobody could have written of some
+    fit = fit_naming(x, tags, *asked_of(true), NamingConfig(dim=20))
     assert fit is not None
     assert fit.songs.shape == (20, 30)
     assert (fit.songs[len(WORDS) :] == 0).all()
     assert np.isfinite(fit.texts).all()
 
 
-def test_texts_of_many_passages_are_left_alone() -> None:
-    naming = Naming(NamingConfig(dim=2, full_passages=5, inputs=3), 4)
-    gate = naming.gate(torch.tensor([1, 2, 3, 5, 9]), torch.ones(5))
-    assert gate.tolist() == pytest.approx([1, 0.75, 0.5, 0, 0])
-    doubtful = naming.gate(torch.tensor([1, 3]), torch.tensor([0.5, 0.2]))
+def test_texts_of_many_words_are_left_alone() -> None:
+    naming = Naming(NamingConfig(dim=2, query_words=6, full_words=16, inputs=3), 4)
+    gate = naming.gate(torch.tensor([1, 6, 11, 16, 90]), torch.ones(5))
+    assert gate.tolist() == pytest.approx([1, 1, 0.5, 0, 0])
+    doubtful = naming.gate(torch.tensor([1, 11]), torch.tensor([0.5, 0.2]))
     assert doubtful.tolist() == pytest.approx([0.125, 0.004])
 
 
@@ -188,7 +199,6 @@ def test_texts_of_many_passages_are_left_alone() -> None:
 )
 def test_what_is_not_there_is_not_named(text: str, left: str) -> None:
     assert " ".join(affirmed(text).split()) == left
-    assert not mentions(["a piano without drums"], ["drums"]).any()
 
 
 def test_words_that_are_denied_are_not_read(tower: Path) -> None:
@@ -244,7 +254,8 @@ def test_scores_are_those_of_both_experts(pair: Pair) -> None:
 
     def reads(passages: list[str]) -> tuple[torch.Tensor, float]:
         vector = naming.read(both.net.named_words([passages]).detach())[0]
-        return vector, max(0.0, 1 - (len(passages) - 1) / 2)
+        words = len(" ".join(passages).split())
+        return vector, min(1.0, max(0.0, (11 - words) / 8))
 
     assert len(naming.songs) == 4
     assert set(check_scores((plain, both, songs[:4]), naming, ASKED, reads)) == {0.0, 0.5, 1.0}
@@ -352,7 +363,8 @@ def test_it_needs_songs_with_tags_and_queries(
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"dim": 0}, "dim 0"), ({"full_passages": 1}, "full_passages 1"), ({"rarity": 0.0}, "rarity"),
+    [({"dim": 0}, "dim 0"), ({"full_words": 9}, "full_words 9"),
+     ({"query_words": 0}, "query_words 0"), ({"rarity": 0.0}, "rarity"),
      ({"strength": -1.0}, "strength -1.0")],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(given: dict[str, float], named: str) -> None:

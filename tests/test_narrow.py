@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from index.exact import attention_weights, pair_score
 from index.query import Song, embed_query
-from retrieval import fitting
+from retrieval import finish, fitting
 from retrieval import narrow as narrow_module
 from retrieval.build import build_net
 from retrieval.checkpoint import load_model, save_checkpoint
+from retrieval.data.manifest import Caption
 from retrieval.errors import ConfigError
 from retrieval.finish import finished, with_narrow
 from retrieval.inference import LongplayModel
@@ -117,11 +118,32 @@ def test_directions_for_other_texts_are_not_lost() -> None:
 def pair(
     tmp_path: Path, tower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[LongplayModel, LongplayModel, list]:
-    """A network as trained, the same in a narrow joint space, and its songs."""
+    """A network as trained, the same in a narrow joint space, and its songs.
+
+    Only in what :func:`fit_narrow` finds are scores the wide ones, and not just their ranking.
+    """
     monkeypatch.setattr(fitting, "LEAST_SONGS", 2)
+    monkeypatch.setattr(finish, "keep_ranks", lambda start, *_: start)
     net = make_net(tower, narrow=NarrowConfig(dim=net_width(tower) - 2))
     songs = songs_of(tmp_path, net)
     return LongplayModel(net, ""), LongplayModel(with_narrow(net, songs), ""), songs
+
+
+def test_songs_that_people_wrote_of_are_not_outvoted(
+    pair: tuple[LongplayModel, LongplayModel, list], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = pair[2][0]
+
+    def songs(form: str, count: int) -> list:
+        captions = (Caption("a piano", form="query"), Caption("One.", form=form))
+        return [replace(song, song=replace(song.song, captions=captions)) for _ in range(count)]
+
+    bare = replace(song, song=replace(song.song, captions=()))
+    monkeypatch.setattr(finish, "_SONGS", 6)
+    for people, built, kept in ((2, 20, 2), (9, 20, 3), (9, 1, 5), (9, 0, 6), (0, 4, 0)):
+        told = finish._told([*songs("long", built), bare, *songs("", people)])
+        assert len(told) == min(6, people + built)
+        assert sum(s.song.captions[1].form == "" for s in told) == kept
 
 
 def net_width(tower: Path) -> int:

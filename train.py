@@ -97,7 +97,12 @@ def run(cfg: DictConfig) -> Path:
 
     def save(step: int, recall: float) -> None:
         used = [s.song for s in songs if s.song.split != "test"]
-        whole = finished(net, [song for part in parts for song in part.songs])
+        told = [song for part in parts for song in part.songs]
+        wanted = ("gist", "naming", "narrow", "querybank")
+        if named := ", ".join(name for name in wanted if getattr(net.config, name)):
+            # It may take minutes.
+            print(f"step {step} is kept: fitting {named} to {len(told)} songs", flush=True)
+        whole = finished(net, told)
         card = make_card(whole, cfg.name, used, step, recall, init_name(cfg.init))
         save_checkpoint(whole, out / "best", {**facts, "step": step, "val_recall": recall}, card)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from retrieval.data.cache import CachedSong
-from retrieval.fitting import enough, remade, some_of, with_gist, with_naming
+from retrieval.fitting import enough, peoples, remade, some_of, with_gist, with_naming
 from retrieval.inference import LongplayModel
 from retrieval.model import CoLLAP
 from retrieval.narrow import FILLERS, fit_narrow
@@ -69,12 +69,9 @@ def with_narrow(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
 
 def _told(songs: Sequence[CachedSong]) -> list[CachedSong]:
     """Songs with captions; those that people wrote of are few, and may be half of them."""
-    by_people: list[CachedSong] = []
-    built: list[CachedSong] = []
-    for song in songs:
-        forms = [caption.form for caption in song.song.captions]
-        if forms:
-            (built if all(forms) else by_people).append(song)
+    told = [song for song in songs if song.song.captions]
+    by_people = [song for song in told if peoples(song)]
+    built = [song for song in told if not peoples(song)]
     people = some_of(by_people, max(_SONGS // 2, _SONGS - len(built)))
     return people + some_of(built, _SONGS - len(people))
 

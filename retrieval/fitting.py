@@ -32,13 +32,13 @@ def with_gist(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     people wrote more counts for more.
     """
     config = net.config.gist
-    told = [song for song in songs if _peoples(song)]
+    told = [song for song in songs if peoples(song)]
     if config is None or not enough(told):
         return net
     net.eval()
-    joined = [" ".join(_peoples(song)) for song in told]
+    joined = [" ".join(peoples(song)) for song in told]
     vectors = _whole(net, joined)
-    separate = _whole(net, [text for song in told for text in _peoples(song)])
+    separate = _whole(net, [text for song in told for text in peoples(song)])
     built = [texts for s in songs if (texts := [c.text for c in s.song.captions if c.form])]
     others = _whole(net, [text for texts in some_of(built, SONGS) for text in texts])
     rows = some_of(range(len(told)), SONGS)
@@ -47,7 +47,7 @@ def with_gist(net: CoLLAP, songs: Sequence[CachedSong]) -> CoLLAP:
     inputs = net.config.dim + 2 * net.audio.d_audio
     made = remade(net, replace(net.config, gist=replace(config, inputs=inputs)))
     heard = np.stack([_heard(made, song) for song in told])
-    fit = fit_gist(heard, vectors, np.array([len(_peoples(song)) for song in told]), config)
+    fit = fit_gist(heard, vectors, np.array([len(peoples(song)) for song in told]), config)
     assert made.gist is not None
     _copy(made.gist, fit)
     gate, bias = fit_gate(np.concatenate([vectors, separate]), others)
@@ -109,7 +109,8 @@ def _set_scale(expert: Beside, asked: np.ndarray, heard: np.ndarray, spread: flo
     expert.scale.fill_(spread / max(float((read @ unit.T).std()), 1e-9))
 
 
-def _peoples(song: CachedSong) -> list[str]:
+def peoples(song: CachedSong) -> list[str]:
+    """What people wrote of a song: the corpus builder's texts have a form."""
     return [caption.text for caption in song.song.captions if not caption.form]
 
 
